@@ -1,0 +1,23 @@
+"""The one exception a user's mistake may cause, and the border that prints it.
+
+A `UserError` is a sentence: what was wrong, where (file, row, key) and what to do. Every command runs inside
+`command_line`, which prints the sentence and exits with status 2; anything else is a defect and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can mend; the message is one sentence that says what, where and what to do."""
+
+
+def command_line(main: Callable[[], None]) -> None:
+    """Run `main`; print a `UserError` as `error: ...` on stderr and exit with status 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
