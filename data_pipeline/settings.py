@@ -83,7 +83,9 @@ def _sentences(cls: type[Settings], error: ValidationError) -> Iterator[str]:
         key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
         if problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, known, n=1)
-            yield f"unknown key '{key}'" + (f", did you mean '{near[0]}'?" if near else "; see docs/settings.md for the keys")
+            yield f"unknown key '{key}'" + (
+                f", did you mean '{near[0]}'?" if near else "; see docs/settings.md for the keys"
+            )
         else:
             message = problem["msg"]
             yield f"key '{key}' has value {problem['input']!r}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,314 @@
+"""Reading a store: memory-mapped Arrow files behind plain NumPy arrays.
+
+Layout (written by `store_writer`):
+
+    manifest.json                        what is in the store, a sha256 per file, and a checksum over all of it
+    lines/00000.arrow                    name, features (list<float32>)
+    enhancers/*.arrow, promoters/*.arrow name, chrom, start, end, strand, sequence (fixed-size binary, 4 bits per base)
+    pairs/*.arrow                        enhancer, promoter, line, label, distance, signals (fixed-size list<float32>)
+    enhancer_signals/*.arrow, promoter_signals/*.arrow   signals; row = line * elements + element
+    quarantine/                          rejected input rows, not part of the checksum
+
+Every element is stored once and pairs refer to it by row number. Files are uncompressed Arrow IPC, so opening costs a
+few file maps and gathering a row touches only its own pages: memory does not grow with the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+
+from data_pipeline.errors import UserError
+from data_pipeline.settings import Settings, validate
+
+SCHEMA_VERSION = 1
+Verify = Literal["size", "full"]
+Kind = Literal["enhancer", "promoter"]
+KINDS: tuple[Kind, Kind] = ("enhancer", "promoter")
+STRANDS = {"+": 1, "-": -1, ".": 0}
+
+
+class FileRecord(Settings):
+    """What a store file must look like."""
+
+    rows: int = Field(ge=0)
+    """Rows in the file."""
+    bytes: int = Field(ge=0)
+    """Size of the file in bytes."""
+    sha256: str
+    """Hexadecimal digest of the file."""
+
+
+class Manifest(Settings):
+    """The content of `manifest.json`."""
+
+    schema_version: int
+    """Version of this layout; readers refuse any other."""
+    created: str
+    """UTC time of the commit, ISO 8601; not part of the checksum."""
+    sources: list[dict[str, Any]]
+    """A description of each source as the ingest read it."""
+    windows: dict[Kind, int]
+    """Bases stored per enhancer and per promoter; 0 where there is no sequence."""
+    lines: list[str]
+    """Cell lines; a pair's `line` is an index into this list."""
+    chroms: list[str]
+    """Chromosomes; an element's `chrom` is an index into this list."""
+    signals: dict[Literal["pair", "enhancer", "promoter"], list[str]]
+    """Names of the signal tracks per pair and per (line, element)."""
+    counts: dict[str, int]
+    """Rows by table, and rejected rows by reason (`quarantine/<reason>`)."""
+    truth: dict[str, Any] = Field(default_factory=dict)
+    """What a simulator knows about its own store, for example the Bayes-optimal average precision per line."""
+    files: dict[str, FileRecord]
+    """Every checksummed file by its path in the store."""
+    checksum: str = ""
+    """sha256 over this manifest without `created` and `checksum`."""
+
+    def digest(self) -> str:
+        """The checksum this manifest should carry."""
+        content = self.model_dump(mode="json", exclude={"created", "checksum"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class Columns:
+    """Equally long columns over one or more memory-mapped Arrow files, read as NumPy arrays.
+
+    `full(name)` is the whole column (a view for a single file, a copy otherwise); `take(name, rows)` gathers rows.
+    Fixed-size binary and list columns are two-dimensional.
+    """
+
+    def __init__(self, files: list[Path]) -> None:
+        """Map `files`; they must share one schema."""
+        self._batches = [batch for file in files for batch in _record_batches(file)]
+        self._starts = np.cumsum([0, *[batch.num_rows for batch in self._batches]])
+        self._cache: dict[tuple[int, str], NDArray[Any]] = {}
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return int(self._starts[-1])
+
+    def full(self, name: str) -> NDArray[Any]:
+        """The whole column."""
+        parts = [self._part(index, name) for index in range(len(self._batches))]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def text(self, name: str) -> list[str]:
+        """The whole column of a string field."""
+        return [value for batch in self._batches for value in batch.column(name).to_pylist()]
+
+    def take(self, name: str, rows: NDArray[Any]) -> NDArray[Any]:
+        """Rows `rows` (k,) of a column: (k,) or (k, width)."""
+        if len(self._batches) == 1:
+            return self._part(0, name)[rows]
+        owner = np.searchsorted(self._starts, rows, side="right") - 1
+        first = self._part(0, name)
+        taken = np.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
+        for index in np.unique(owner):
+            where = np.flatnonzero(owner == index)
+            taken[where] = self._part(int(index), name)[rows[where] - self._starts[index]]
+        return taken
+
+    def _part(self, index: int, name: str) -> NDArray[Any]:
+        key = (index, name)
+        if key not in self._cache:
+            self._cache[key] = _as_numpy(self._batches[index].column(name))
+        return self._cache[key]
+
+
+class ElementTable:
+    """The enhancers or the promoters of a store."""
+
+    def __init__(self, columns: Columns, length: int, chrom_names: list[str]) -> None:
+        """Wrap `columns`; `length` is the stored window in bases."""
+        self._columns = columns
+        self.length = length
+        """Bases per element, 0 without sequences."""
+        self.chrom_names = chrom_names
+
+    def __len__(self) -> int:
+        """Number of elements."""
+        return len(self._columns)
+
+    @property
+    def names(self) -> list[str]:
+        """(n,) names as the source gave them."""
+        return self._columns.text("name")
+
+    @property
+    def chrom(self) -> NDArray[np.int16]:
+        """(n,) int16 index into `chrom_names`."""
+        return self._columns.full("chrom")
+
+    @property
+    def start(self) -> NDArray[np.int32]:
+        """(n,) int32, 0-based first base of the element (not of the window)."""
+        return self._columns.full("start")
+
+    @property
+    def end(self) -> NDArray[np.int32]:
+        """(n,) int32, one past the last base."""
+        return self._columns.full("end")
+
+    @property
+    def strand(self) -> NDArray[np.int8]:
+        """(n,) int8: 1 plus, -1 minus, 0 unknown."""
+        return self._columns.full("strand")
+
+    def packed(self, rows: NDArray[Any]) -> NDArray[np.uint8]:
+        """(k, length/2) uint8 sequences of `rows`, 4 bits per base."""
+        if self.length == 0:
+            return np.empty((len(rows), 0), dtype=np.uint8)
+        return self._columns.take("sequence", rows)
+
+
+class PairTable:
+    """The pairs of a store; each property is a whole column."""
+
+    def __init__(self, columns: Columns) -> None:
+        """Wrap `columns`."""
+        self.columns = columns
+        self.enhancer: NDArray[np.int32] = columns.full("enhancer")
+        """(N,) int32 row of the enhancer."""
+        self.promoter: NDArray[np.int32] = columns.full("promoter")
+        """(N,) int32 row of the promoter."""
+        self.line: NDArray[np.int16] = columns.full("line")
+        """(N,) int16 index into the store's lines."""
+        self.label: NDArray[np.int8] = columns.full("label")
+        """(N,) int8: 1 interacts, 0 does not, -1 unknown."""
+        self.distance: NDArray[np.int32] = columns.full("distance")
+        """(N,) int32 bp, -1 unknown."""
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.columns)
+
+
+class Store:
+    """An opened store; see the module's layout."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        """Use `Store.open`."""
+        self.path = path
+        self.manifest = manifest
+        self.checksum = manifest.checksum
+        self.lines = manifest.lines
+        lines = self._columns("lines")
+        self.line_features: NDArray[np.float32] = lines.full("features")
+        """(C, F) float32, F = 0 without features."""
+        self.enhancers = ElementTable(self._columns("enhancers"), manifest.windows["enhancer"], manifest.chroms)
+        self.promoters = ElementTable(self._columns("promoters"), manifest.windows["promoter"], manifest.chroms)
+        self.pairs = PairTable(self._columns("pairs"))
+        self._element_signals = {
+            kind: self._columns(f"{kind}_signals") if manifest.signals[kind] else None for kind in KINDS
+        }
+        self.signal_names = [
+            f"{owner}:{name}" for owner in ("pair", "enhancer", "promoter") for name in manifest.signals[owner]
+        ]
+
+    @classmethod
+    def open(cls, path: str | Path, verify: Verify = "size", progress: Callable[[int], None] | None = None) -> Store:
+        """Open the store at `path`.
+
+        `verify="size"` checks that every file is there with its size (milliseconds); `"full"` also checks every
+        sha256, calling `progress` with the bytes done. Raises `UserError` naming the broken file and what to do.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        for name, record in manifest.files.items():
+            _check_file(path, name, record, verify)
+            if progress:
+                progress(record.bytes)
+        return cls(path, manifest)
+
+    def signals(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+        """(k, S) float32 signals of pairs `rows` in the order of `signal_names`; NaN where missing."""
+        parts = []
+        if self.manifest.signals["pair"]:
+            parts.append(self.pairs.columns.take("signals", rows))
+        for kind, elements, column in (
+            ("enhancer", self.enhancers, self.pairs.enhancer),
+            ("promoter", self.promoters, self.pairs.promoter),
+        ):
+            table = self._element_signals[kind]  # type: ignore[index]
+            if table is not None:
+                keys = self.pairs.line[rows].astype(np.int64) * len(elements) + column[rows]
+                parts.append(table.take("signals", keys))
+        if not parts:
+            return np.empty((len(rows), 0), dtype=np.float32)
+        return np.concatenate(parts, axis=1)
+
+    def _columns(self, table: str) -> Columns:
+        files = sorted(name for name in self.manifest.files if name.startswith(f"{table}/"))
+        return Columns([self.path / name for name in files])
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check `manifest.json` of the store at `path`; raises `UserError`."""
+    file = path / "manifest.json"
+    if not path.exists():
+        raise UserError(
+            f"store {path} does not exist; make one with data_pipeline/ingest.py or data_pipeline/simulate.py"
+        )
+    if not file.is_file():
+        raise UserError(f"{path} is not a store: it has no manifest.json; give the folder that ingest wrote")
+    try:
+        content = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is damaged ({error}); ingest the store again or restore the file") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{file} has schema version {version}, this program reads {SCHEMA_VERSION}; ingest the store again"
+        )
+    manifest = validate(Manifest, content, str(file))
+    if manifest.checksum != manifest.digest():
+        raise UserError(f"{file} does not match its own checksum; ingest the store again or restore the file")
+    return manifest
+
+
+def _check_file(path: Path, name: str, record: FileRecord, verify: Verify) -> None:
+    file = path / name
+    if not file.is_file():
+        raise UserError(f"store file {file} is missing; ingest the store again or restore the file")
+    size = file.stat().st_size
+    if size != record.bytes:
+        raise UserError(
+            f"store file {file} has {size} bytes instead of {record.bytes} (truncated or overwritten); "
+            "ingest the store again or restore the file"
+        )
+    if verify == "full" and sha256_of(file) != record.sha256:
+        raise UserError(f"store file {file} does not match its sha256; ingest the store again or restore the file")
+
+
+def sha256_of(file: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _record_batches(file: Path) -> list[pa.RecordBatch]:
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(file)))
+        return [reader.get_batch(index) for index in range(reader.num_record_batches)]
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"store file {file} cannot be read ({error}); ingest the store again") from error
+
+
+def _as_numpy(column: pa.Array) -> NDArray[Any]:
+    if pa.types.is_fixed_size_binary(column.type):
+        width = column.type.byte_width
+        flat = np.frombuffer(column.buffers()[1], dtype=np.uint8)
+        return flat[column.offset * width : (column.offset + len(column)) * width].reshape(len(column), width)
+    if pa.types.is_fixed_size_list(column.type):
+        width = column.type.list_size
+        return column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), width)
+    return column.to_numpy(zero_copy_only=True)
