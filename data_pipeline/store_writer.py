@@ -128,6 +128,11 @@ class StoreWriter:
         for offset in range(0, len(flat), ELEMENTS_PER_SHARD):
             self._write(f"{kind}_signals", {"signals": _float_list(flat[offset : offset + ELEMENTS_PER_SHARD])})
 
+    def add_truth(self, table: str, columns: dict[str, NDArray[Any]]) -> None:
+        """Write a simulator's table to `truth/<table>/`; columns are (n,) numbers or (n, width), stored as float32."""
+        arrays = {key: pa.array(value) if value.ndim == 1 else _float_list(value) for key, value in columns.items()}
+        self._write(f"truth/{table}", arrays)
+
     def commit(self, rejected: dict[str, int] | None = None, truth: dict[str, Any] | None = None) -> Manifest:
         """Write the manifest and make the store visible; `rejected` counts quarantined rows by reason."""
         self._flush_pairs(PAIRS_PER_SHARD)
@@ -182,7 +187,7 @@ class StoreWriter:
 
     def _write(self, table: str, columns: dict[str, pa.Array]) -> None:
         folder = self._partial / table
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{len(list(folder.iterdir())):05d}.arrow"
         batch = pa.RecordBatch.from_pydict(columns)
         with FullDiskNamed(file), file.open("wb") as sink:
