@@ -1,0 +1,179 @@
+"""The energy: intrinsic channels of the pair, modulated by the environment (algorithms.md 0).
+
+logit(x, c) = [b + sum_k u_k(x) g_k(env) - r(env)] / T, with env = (z_E(c), e(c, x)). A form says how the resistances
+R_k become gates g_k and shift r. Guarantees: gates are positive in every form (T0.1), R is centred over the training
+lines, w > 0 and T is bounded (T0.4), environment_scale 0 gives g = 1 and r = 0 exactly (T0.3), and a missing local
+environment leaves every number bit for bit (T0.6). What training observes takes effect after the step that saw it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from data_pipeline.settings import Settings
+from model.environment import RunningMean
+from model.layers import mlp
+
+
+class EnergySettings(Settings):
+    """Form of the energy."""
+
+    form: Literal["gated", "linear", "interaction", "lin_inter_fallback"] = "gated"
+    """How the environment enters; all but `gated` are kept for ablation."""
+    channels: int = Field(default=4, ge=1, le=64)
+    """K, the number of intrinsic channels; with K=1 and no signals no environment can change a line's ranking."""
+    invariant_width: int = Field(default=64, ge=1, le=4096)
+    """Dimensions of z_I."""
+    invariant_hidden: int = Field(default=128, ge=1, le=4096)
+    """Hidden units between pair features and z_I."""
+    dropout: float = Field(default=0.1, ge=0.0, le=0.9)
+    """Dropout in the heads."""
+    head: Literal["linear", "mlp"] = "mlp"
+    """How z_I becomes the channels u_k."""
+    use_distance: bool = True
+    """Whether z_I sees the distance between the elements."""
+    resistance: Literal["linear", "mlp"] = "linear"
+    """How the environment becomes the K resistances."""
+    shift: Literal["none", "linear", "mlp"] = "mlp"
+    """How the environment becomes the shift r of the gated form; the other forms take r from the resistances."""
+    sign: Literal["signed", "nonneg"] = "signed"
+    """Sign of the resistances; `nonneg` is softplus and is not centred."""
+    bias: float = Field(default=0.0, ge=-10.0, le=10.0)
+    """Start value of b, the log-odds of a pair whose gates are closed."""
+    temperature: Literal["bounded", "softplus"] = "bounded"
+    """T = 0.5 + 1.5 sigmoid(t), or softplus(t); both start at T = 1."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the model says about E episodes of n query pairs."""
+
+    logits: Tensor
+    """(E, n) log-odds of interaction."""
+    neutral: Tensor
+    """(E, n) U_I, the sum of the channels: the energy in a neutral environment."""
+    gates: Tensor
+    """(E, n, K), or (E, 1, K) without a local environment."""
+    resistance: Tensor
+    """(E, n or 1, K), centred and scaled as the form used it."""
+    shift: Tensor
+    """(E, n) or (E, 1), r."""
+    temperature: Tensor
+    """() T."""
+    invariant: Tensor
+    """(E, n, dI) z_I of the query pairs."""
+    environment: Tensor
+    """(E, dE) z_E as inferred from the support set."""
+
+
+def guarded(x: Tensor) -> Tensor:
+    """1 + x where x >= -0.5, smoothly bent above 0.05 below, so that no form can turn a ranking round."""
+    return F.celu(x + 0.5, alpha=0.45) + 0.5
+
+
+def _gated(resistance: Tensor, shift: Tensor, coupling: Tensor) -> tuple[Tensor, Tensor]:
+    return 2 * torch.sigmoid(F.softplus(coupling) * resistance), shift
+
+
+def _linear(resistance: Tensor, shift: Tensor, coupling: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.ones_like(resistance), resistance.mean(dim=-1)
+
+
+def _interaction(resistance: Tensor, shift: Tensor, coupling: Tensor) -> tuple[Tensor, Tensor]:
+    return guarded(coupling * resistance), resistance.mean(dim=-1)
+
+
+def _fallback(resistance: Tensor, shift: Tensor, coupling: Tensor) -> tuple[Tensor, Tensor]:
+    return guarded(coupling[0] * resistance), -coupling[1] * resistance.mean(dim=-1)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How resistances (E, n, K), shift (E, n) and couplings become gates (E, n, K) and shift (E, n)."""
+
+    apply: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    couplings: Callable[[int], list[float]]
+    """Start values of the learnt couplings, given K."""
+
+
+# softplus(0.541325) = 1, so every gate starts with w = 1.
+FORMS: dict[str, Form] = {
+    "gated": Form(_gated, lambda channels: [0.541325] * channels),
+    "linear": Form(_linear, lambda channels: []),
+    "interaction": Form(_interaction, lambda channels: [0.1]),
+    "lin_inter_fallback": Form(_fallback, lambda channels: [0.1, 0.1]),
+}
+
+# Each maps t to T; the second entry is the t at which T = 1.
+TEMPERATURES: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
+    "bounded": (lambda t: 0.5 + 1.5 * torch.sigmoid(t), -0.693147),
+    "softplus": (F.softplus, 0.541325),
+}
+
+
+class EnvironmentHead(nn.Module):
+    """Linear or one-hidden-layer function of [z_E; e] whose e part is a separate sum, so that e = 0 leaves no trace."""
+
+    def __init__(self, kind: Literal["linear", "mlp"], width: int, local: int, outputs: int, hidden: int = 32) -> None:
+        """`width` and `local` are the dimensions of z_E and e (0: no local environment)."""
+        super().__init__()
+        first = outputs if kind == "linear" else hidden
+        self.line = nn.Linear(width, first)
+        self.out = nn.Sequential(nn.GELU(), nn.Linear(hidden, outputs)) if kind == "mlp" else nn.Identity()
+        # Last, so that the same seed gives the same other weights with and without a local environment.
+        self.local = nn.Linear(local, first, bias=False) if local else None
+
+    def forward(self, environment: Tensor, local: Tensor | None) -> Tensor:
+        """environment (E, width), local (E, n, local) or None -> (E, n or 1, outputs)."""
+        x = self.line(environment).unsqueeze(1)
+        if self.local is not None and local is not None:
+            x = x + self.local(local)
+        return self.out(x)
+
+
+class Energy(nn.Module):
+    """Channels, gates, shift and temperature."""
+
+    def __init__(self, settings: EnergySettings, environment: int, local: int, memory: float) -> None:
+        """`environment`, `local`: dimensions of z_E and e; `memory` of the running centre of R."""
+        super().__init__()
+        self.settings, k = settings, settings.channels
+        self.form = FORMS[settings.form]
+        self.warmth, start = TEMPERATURES[settings.temperature]
+        width = settings.invariant_width
+        self.channels = mlp([width, k] if settings.head == "linear" else [width, width, k], settings.dropout)
+        self.b = nn.Parameter(torch.tensor(settings.bias))
+        self.t = nn.Parameter(torch.tensor(start))
+        couplings = self.form.couplings(k)
+        self.coupling = nn.Parameter(torch.tensor(couplings)) if couplings else None
+        self.resistance = EnvironmentHead(settings.resistance, environment, local, k)
+        self.shift = None
+        if settings.form == "gated" and settings.shift != "none":
+            self.shift = EnvironmentHead(settings.shift, environment, local, 1)
+        self.centre = RunningMean(k + 1, memory)
+
+    def forward(self, invariant: Tensor, environment: Tensor, local: Tensor | None, scale: Tensor) -> Scores:
+        """z_I (E, n, dI), z_E (E, dE), e (E, n, dL) or None, scale () in [0, 1] -> scores of the queries."""
+        u = self.channels(invariant)
+        resistance, shift = self._environment(environment, local, scale)
+        coupling = resistance.new_zeros(0) if self.coupling is None else self.coupling
+        gates, r = self.form.apply(resistance, shift, coupling)
+        temperature = self.warmth(self.t)
+        logits = (self.b + (u * gates).sum(dim=-1) - r) / temperature
+        return Scores(logits, u.sum(dim=-1), gates, resistance, r, temperature, invariant, environment)
+
+    def _environment(self, environment: Tensor, local: Tensor | None, scale: Tensor) -> tuple[Tensor, Tensor]:
+        raw = self.resistance(environment, local)
+        shift = self.shift(environment, local) if self.shift is not None else torch.zeros_like(raw[..., :1])
+        centre = self.centre()
+        if self.training:
+            self.centre.observe(torch.cat([raw, shift], dim=-1))
+        resistance = F.softplus(raw) if self.settings.sign == "nonneg" else raw - centre[:-1]
+        return scale * resistance, scale * (shift - centre[-1]).squeeze(-1)

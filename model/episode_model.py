@@ -1,0 +1,147 @@
+"""The model of an episode: trunk, environment and energy on one road for training, evaluation and prediction.
+
+`represent` turns a batch into pair features h, `score_episodes` turns h and the pairs' numbers into logits; prediction
+may cache the pieces (`trunk.encode`, `trunk.pair_features`, `infer_environment`, `score`), which are the same calls.
+The model owns no parameter itself: every weight is read inside the forward of the module that owns it (ZeRO-3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from data_pipeline.batch import EpisodeBatch
+from data_pipeline.errors import UserError
+from data_pipeline.settings import Settings
+from model.energy import Energy, EnergySettings, Scores
+from model.environment import EnvironmentSettings, LocalEnvironment, SupportEncoder
+from model.features import DISTANCE_WIDTH, SignalSettings, Standardiser, distance_features
+from model.layers import mlp
+from model.trunk import Trunk, TrunkSettings
+
+
+class ModelSettings(Settings):
+    """Everything that shapes the model; saved with each checkpoint and export."""
+
+    trunk: TrunkSettings = TrunkSettings()
+    """The sequence encoder."""
+    signals: SignalSettings = SignalSettings()
+    """Preparation of signals and line features."""
+    environment: EnvironmentSettings = EnvironmentSettings()
+    """What is inferred about the cell line."""
+    energy: EnergySettings = EnergySettings()
+    """How sequence and environment meet."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the trunk; heads and losses are always fp32."""
+
+    @model_validator(mode="after")
+    def _has_input(self) -> ModelSettings:
+        if self.trunk.size == "none" and not self.energy.use_distance:
+            raise ValueError("trunk.size=none needs energy.use_distance=true: the intrinsic energy has no other input")
+        return self
+
+
+class EpisodeModel(nn.Module):
+    """P(interaction) of the query pairs of each episode, given its unlabelled support set."""
+
+    environment_scale: Tensor
+
+    def __init__(self, settings: ModelSettings, signals: int, line_features: int) -> None:
+        """`signals`, `line_features`: S and F of the store. Raises `UserError` if nothing informs the environment."""
+        super().__init__()
+        self.settings = settings
+        shape = settings.trunk.shape
+        self.trunk = Trunk(shape) if shape else None
+        features, env, energy = shape.width if shape else 0, settings.environment, settings.energy
+        inputs = features + (DISTANCE_WIDTH if energy.use_distance else 0)
+        self.invariant = mlp([inputs, energy.invariant_hidden, energy.invariant_width], energy.dropout)
+        self.standardise_signals = Standardiser(signals, settings.signals)
+        self.standardise_line = Standardiser(line_features, settings.signals)
+        self.support = SupportEncoder(env, features, signals, line_features)
+        local = env.local_width if env.local and signals else 0
+        self.energy = Energy(energy, env.width, local, env.memory)
+        self.local = LocalEnvironment(env, signals) if local else None
+        self.register_buffer("environment_scale", torch.ones(()))
+
+    def set_signal_statistics(self, mean: Tensor, deviation: Tensor) -> None:
+        """Store (S,) mean and standard deviation over the training lines, as `features.statistics` gives them."""
+        self.standardise_signals.set_statistics(mean, deviation)
+
+    def set_line_statistics(self, mean: Tensor, deviation: Tensor) -> None:
+        """Store (F,) mean and standard deviation of the line features over the training lines."""
+        self.standardise_line.set_statistics(mean, deviation)
+
+    def represent(self, batch: EpisodeBatch) -> Tensor:
+        """Pair features h (E, m+n, d) float32; d = 0 without a trunk.
+
+        Raises `UserError` if the trunk needs sequences and the batch has none.
+        """
+        if self.trunk is None:
+            return batch.distance.new_zeros(*batch.enhancer.shape, 0)
+        if batch.enhancer_packed.shape[1] == 0 or batch.promoter_packed.shape[1] == 0:
+            raise UserError("the store has no sequences; set model.trunk.size=none to train on signals and distance")
+        device = batch.enhancer_packed.device.type
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            enhancers = self.trunk.encode("enhancer", batch.enhancer_packed)
+            promoters = self.trunk.encode("promoter", batch.promoter_packed)
+            query = self._pairs(enhancers, promoters, batch, slice(batch.support, None))
+            keep_graph = torch.is_grad_enabled() and self.settings.environment.trunk_gradient
+            with torch.set_grad_enabled(keep_graph):
+                support = self._pairs(enhancers, promoters, batch, slice(None, batch.support))
+        return torch.cat([support, query], dim=1).float()
+
+    def _pairs(
+        self, enhancers: tuple[Tensor, Tensor], promoters: tuple[Tensor, Tensor], batch: EpisodeBatch, part: slice
+    ) -> Tensor:
+        assert self.trunk is not None
+        enhancer, promoter = batch.enhancer[:, part], batch.promoter[:, part]
+        features = self.trunk.pair_features(enhancers, promoters, enhancer.flatten(), promoter.flatten())
+        return features.view(*enhancer.shape, -1)
+
+    def infer_environment(self, h: Tensor, signals: Tensor, line_features: Tensor) -> Tensor:
+        """z_E (E, dE) from support features h (E, m, d), raw signals (E, m, S) and raw line_features (E, F)."""
+        return self.support(h, self.standardise_signals(signals), self.standardise_line(line_features))
+
+    def score(self, h: Tensor, distance: Tensor, signals: Tensor, environment: Tensor) -> Scores:
+        """Scores of query pairs: h (E, n, d), distance (E, n) bp, raw signals (E, n, S), environment z_E (E, dE)."""
+        inputs = torch.cat([h, distance_features(distance)], dim=-1) if self.settings.energy.use_distance else h
+        local = None
+        if self.local is not None:
+            local = self.local(self.standardise_signals(signals), ~signals.isnan().all(dim=-1))
+        return self.energy(self.invariant(inputs), environment, local, self.environment_scale.clone())
+
+    def score_episodes(
+        self,
+        h: Tensor,
+        distance: Tensor,
+        signals: Tensor,
+        line_features: Tensor,
+        support: int,
+        without_context: Tensor | None = None,
+    ) -> Scores:
+        """Scores of whole episodes: the first `support` of the m+n pairs are the support set.
+
+        h (E, m+n, d), distance (E, m+n) bp, signals (E, m+n, S), line_features (E, F); where `without_context` (E,)
+        bool is true the prior mean replaces z_E. In training mode the prior mean then learns from this step.
+        """
+        inferred = self.infer_environment(h[:, :support], signals[:, :support], line_features)
+        used = inferred
+        if without_context is not None:
+            used = torch.where(without_context.unsqueeze(1), self.support.prior(), inferred)
+        if self.training:
+            self.support.prior.observe(inferred)
+        scores = self.score(h[:, support:], distance[:, support:], signals[:, support:], used)
+        return replace(scores, environment=inferred)
+
+    def forward(self, batch: EpisodeBatch) -> Scores:
+        """Scores of the batch's query pairs; the road of evaluation and prediction."""
+        h = self.represent(batch)
+        return self.score_episodes(h, batch.distance, batch.signals, batch.line_features, batch.support)
+
+    def logits(self, batch: EpisodeBatch) -> Tensor:
+        """(E, n) log-odds of the batch's query pairs."""
+        return self(batch).logits

@@ -1,0 +1,93 @@
+"""Invariance of z_I across cell lines: a line classifier behind a gradient reversal (algorithms.md 4).
+
+The logged loss is the classifier's cross-entropy (at least 0; ln C means it knows nothing). The balancer's weight acts
+on the reversed gradient only; the classifier itself learns at rate 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from model.energy import Scores
+from model.layers import mlp
+from model.step import GlobalStep
+from model.terms import LossTerm, TermSettings, TermValue
+
+
+class GrlSettings(TermSettings):
+    """Domain-adversarial invariance by gradient reversal."""
+
+    hidden: int = Field(default=64, ge=1, le=4096)
+    """Hidden units of the line classifier."""
+    balanced: bool = True
+    """Whether each line counts the same, however many episodes of it are in the step."""
+    reversal_epochs: float = Field(default=0.0, ge=0.0, le=10000.0)
+    """Epochs over which the reversal grows to 1 as 2/(1+e^(-10p))-1; 0 reverses fully from the start."""
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, coefficient: float) -> Tensor:
+        ctx.coefficient = coefficient
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.coefficient * gradients[0], None
+
+
+def reverse_gradient(x: Tensor, coefficient: float) -> Tensor:
+    """`x` forward, -coefficient times the gradient backward."""
+    return _Reverse.apply(x, coefficient)
+
+
+def reversal_schedule(progress: float) -> float:
+    """2/(1+e^(-10 p)) - 1 for progress p in [0, 1]."""
+    return 2 / (1 + math.exp(-10 * min(max(progress, 0.0), 1.0))) - 1
+
+
+class GradientReversal(LossTerm):
+    """Cross-entropy of the line from z_I, with the gradient into z_I reversed."""
+
+    lower_bound = 0.0
+
+    def __init__(self, settings: GrlSettings, invariant: int, lines: int) -> None:
+        """`invariant` = dI, `lines` = C training lines."""
+        super().__init__()
+        self.settings = settings
+        self.classifier = mlp([invariant, settings.hidden, lines])
+
+    def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
+        """Cross-entropy over the query pairs of the training lines; 0 without any."""
+        grow = self.settings.reversal_epochs
+        coefficient = reversal_schedule(epoch / grow) if grow > 0 else 1.0
+        target = step.line.clamp(min=0).unsqueeze(1).expand(scores.logits.shape)
+        weight = self._weights(step.line).unsqueeze(1).expand(scores.logits.shape)
+        logits = self.classifier(reverse_gradient(scores.invariant, coefficient))
+        own = self.classifier(scores.invariant.detach())
+        hit = (logits.detach().argmax(dim=-1) == target).float()
+        return TermValue(
+            loss=_weighted_mean(_cross_entropy(logits, target), weight),
+            own=_weighted_mean(_cross_entropy(own, target), weight),
+            report={"accuracy": _weighted_mean(hit, weight), "degenerate": (step.line == step.line[0]).all().float()},
+        )
+
+    def _weights(self, line: Tensor) -> Tensor:
+        known = (line >= 0).float()
+        if not self.settings.balanced:
+            return known
+        return known / (line.unsqueeze(1) == line.unsqueeze(0)).sum(dim=1)
+
+
+def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
+
+
+def _weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    return (values * weight).sum() / weight.sum().clamp(min=1e-12)

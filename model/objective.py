@@ -1,0 +1,182 @@
+"""The training module: model, losses and balancer in one forward (DESIGN decisions 5 and 6).
+
+1. This worker's episodes become pair features. 2. All workers' features and labels are gathered once; from here on
+every worker computes the same numbers, so a step's loss does not depend on their number. 3. The heads score, the terms
+are computed. 4. Every few steps the gradient of each term is taken at the shared representation and turned into
+weights. 5. The weighted sum is returned; the caller's one backward does the rest.
+Cost: step 4 passes K+1 times through the heads, never through the trunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data_pipeline.batch import EpisodeBatch
+from data_pipeline.settings import Settings
+from model.balancing import Balance, BalanceSettings, Targets, gradient_norms
+from model.curriculum import CurriculumSettings, environment_scale
+from model.decoupling import Correlation, CorrSettings
+from model.energy import Scores
+from model.episode_model import EpisodeModel, ModelSettings
+from model.invariance import GradientReversal, GrlSettings
+from model.step import Gather, GlobalStep, gather_step
+from model.task_loss import TaskLoss, TaskSettings
+from model.terms import LossTerm, TermSettings, TermValue
+
+BOUND_TOLERANCE = 1e-5
+"""A loss this far below its lower bound is still rounding."""
+
+
+class TermsSettings(Settings):
+    """The loss terms beside the task; one field per entry of `TERMS`."""
+
+    grl: GrlSettings = GrlSettings()
+    """Line-adversarial invariance of z_I."""
+    corr: CorrSettings = CorrSettings()
+    """Decorrelation of z_I and z_E."""
+
+
+class ObjectiveSettings(Settings):
+    """What is minimised."""
+
+    task: TaskSettings = TaskSettings()
+    """The query loss."""
+    terms: TermsSettings = TermsSettings()
+    """Further loss terms."""
+    balance: BalanceSettings = BalanceSettings()
+    """How they are weighted."""
+    curriculum: CurriculumSettings = CurriculumSettings()
+    """When the environment begins to act."""
+
+
+TERMS: dict[str, Callable[[Any, ModelSettings, int], LossTerm]] = {
+    "grl": lambda own, model, lines: GradientReversal(own, model.energy.invariant_width, lines),
+    "corr": lambda own, model, lines: Correlation(own),
+}
+"""Makers of the loss terms from their settings, the model's settings and the number of training lines."""
+
+
+class TrainingModule(nn.Module):
+    """What the engine trains: `forward(batch, step, epoch) -> (total, report)`."""
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        objective: ObjectiveSettings,
+        signals: int,
+        line_features: int,
+        lines: int,
+        seed: int = 0,
+        gather: Gather | None = None,
+    ) -> None:
+        """`signals`, `line_features`: S and F of the store; `lines`: C training lines; `gather` None: one process."""
+        super().__init__()
+        self.objective, self.seed = objective, seed
+        self.gather: Gather = gather or _alone
+        self.model = EpisodeModel(settings, signals, line_features)
+        self.task = TaskLoss(objective.task)
+        wanted = {name: getattr(objective.terms, name) for name in TERMS}
+        self.policies: dict[str, TermSettings] = {name: own for name, own in wanted.items() if own.on}
+        terms = {name: TERMS[name](own, settings, lines) for name, own in self.policies.items()}
+        self.terms = nn.ModuleDict(terms)
+        self.bounds = {name: term.lower_bound for name, term in terms.items()}
+        self.balance = Balance(objective.balance, len(self.terms))
+
+    def forward(self, batch: EpisodeBatch, step: int, epoch: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total loss () and detached () monitors of a global step.
+
+        `step` counts global steps of the run, `epoch` is fractional; both must be the same on all workers.
+        """
+        if self.training:
+            self.model.environment_scale.fill_(environment_scale(self.objective.curriculum, epoch))
+        world = gather_step(batch, self.model.represent(batch), self.gather)
+        with torch.autocast(world.h.device.type, enabled=False):
+            scores = self.model.score_episodes(
+                world.h,
+                world.distance,
+                world.signals,
+                world.line_features,
+                world.support,
+                self._without_context(world, step),
+            )
+            task = self.task(scores.logits, world.labels, scores.invariant)
+            values: dict[str, TermValue] = {name: term(world, scores, epoch) for name, term in self.terms.items()}
+            return self._total(world, scores, task, values, step, epoch)
+
+    def _total(
+        self, world: GlobalStep, scores: Scores, task: Tensor, values: dict[str, TermValue], step: int, epoch: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        norms = None
+        if self.balance.measures(step) and task.requires_grad:
+            # Without a trunk nothing is shared below z_I.
+            shared = world.h if world.h.requires_grad else scores.invariant
+            norms = gradient_norms([task, *(value.loss for value in values.values())], shared)
+        weights = self.balance(norms, self._targets(epoch, task.device))
+        total = task
+        for weight, value in zip(weights.unbind(), values.values(), strict=True):
+            total = total + weight * value.loss + (0.0 if value.own is None else (1 - weight) * value.own)
+        return total, self._report(scores, task, values, total, weights, norms)
+
+    def _targets(self, epoch: float, device: torch.device) -> Targets:
+        policies = self.policies.values()
+        return Targets(
+            weights=torch.tensor([own.weight_at(epoch) for own in policies], device=device),
+            ratios=torch.tensor([own.ratio_at(epoch) for own in policies], device=device),
+        )
+
+    def _without_context(self, world: GlobalStep, step: int) -> Tensor | None:
+        """(G,) bool, the episodes whose environment is withheld; the same on every worker."""
+        probability = self.model.settings.environment.context_dropout
+        if not self.training or probability == 0:
+            return None
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**63)
+        return (torch.rand(len(world.line), generator=generator) < probability).to(world.line.device)
+
+    @torch.no_grad()
+    def _report(
+        self,
+        scores: Scores,
+        task: Tensor,
+        values: dict[str, TermValue],
+        total: Tensor,
+        weights: Tensor,
+        norms: Tensor | None,
+    ) -> dict[str, Tensor]:
+        report = {"loss/total": total, "loss/task": task, "bound_violated/task": _below(task, 0.0)}
+        for index, (name, value) in enumerate(values.items()):
+            report[f"loss/{name}"] = value.loss
+            report[f"weight/{name}"] = weights[index]
+            report[f"bound_violated/{name}"] = _below(value.loss, self.bounds[name])
+            if norms is not None:
+                report[f"gradient_ratio/{name}"] = weights[index] * norms[index + 1] / norms[0].clamp(min=1e-30)
+            report |= {f"{key}/{name}": monitor for key, monitor in value.report.items()}
+        report |= monitors(scores)
+        report["immax/alpha"] = self.task.alpha.clone()
+        report["environment/scale"] = self.model.environment_scale.clone()
+        return {name: value.detach() for name, value in report.items()}
+
+
+def monitors(scores: Scores) -> dict[str, Tensor]:
+    """() figures of a step's scores: temperature, gates, spread of R over episodes, logits."""
+    return {
+        "temperature": scores.temperature,
+        "gate/mean": scores.gates.mean(),
+        "gate/sd": scores.gates.std(correction=0),
+        "resistance/sd": scores.resistance.mean(dim=1).std(dim=0, correction=0).mean(),
+        "shift/sd": scores.shift.mean(dim=1).std(dim=0, correction=0),
+        "logits/mean": scores.logits.mean(),
+        "logits/sd_within": scores.logits.std(dim=1, correction=0).mean(),
+        "neutral/mean": scores.neutral.mean(),
+    }
+
+
+def _alone(x: Tensor) -> Tensor:
+    return x
+
+
+def _below(loss: Tensor, bound: float) -> Tensor:
+    return (loss < bound - BOUND_TOLERANCE).float()

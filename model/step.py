@@ -1,0 +1,60 @@
+"""The global step: every worker's episodes, in one order, after the shared representation.
+
+Pair features travel once, autograd-aware, and everything else a loss needs travels in one flat tensor beside them.
+Episodes are then put in an order that depends on their content only, so heads, losses and balancing see bit for bit
+the same tensors whatever the number of workers, and need no communication of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from data_pipeline.batch import EpisodeBatch
+
+Gather = Callable[[Tensor], Tensor]
+"""Concatenates all workers' tensors along axis 0; its backward returns W times this worker's slice (W workers whose
+gradients are averaged). The identity in a single process."""
+
+
+@dataclass(frozen=True)
+class GlobalStep:
+    """G episodes of one step; fields as in `EpisodeBatch`, and the shared representation."""
+
+    h: Tensor
+    """(G, m+n, d) float32 pair features."""
+    distance: Tensor
+    """(G, m+n) float32 bp."""
+    signals: Tensor
+    """(G, m+n, S) float32."""
+    labels: Tensor
+    """(G, n) float32, NaN unknown."""
+    line: Tensor
+    """(G,) int64, -1 for a line not trained on."""
+    line_features: Tensor
+    """(G, F) float32."""
+    support: int
+    """m."""
+
+
+def gather_step(batch: EpisodeBatch, h: Tensor, gather: Gather) -> GlobalStep:
+    """The global step from this worker's batch and its features h (E, m+n, d)."""
+    # Two halves of 20 bits, because float32 holds no larger integer exactly; an ordering key, so sums may wrap.
+    key = batch.rows.sum(dim=1)
+    columns = [key >> 20, key & 0xFFFFF, batch.line, batch.distance, batch.labels, batch.signals, batch.line_features]
+    flat = [column.reshape(len(key), -1).float() for column in columns]
+    everyone = gather(torch.cat(flat, dim=1))
+    high, low, line, distance, labels, signals, line_features = everyone.split([part.shape[1] for part in flat], dim=1)
+    order = torch.argsort((high.long() << 20 | low.long()).squeeze(1), stable=True)
+    return GlobalStep(
+        h=gather(h).index_select(0, order),
+        distance=distance[order],
+        signals=signals.view(len(order), *batch.signals.shape[1:])[order],
+        labels=labels[order],
+        line=line[order].long().squeeze(1),
+        line_features=line_features[order],
+        support=batch.support,
+    )
