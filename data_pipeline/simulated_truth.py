@@ -2,9 +2,9 @@
 
 Per line: the Bayes-optimal score (the true probability), the best scores that may not know the line, and distance
 alone. A line's value of the environment is the gap between the first two: no model that ignores the support set can
-have it. The environment-blind optimum is the best, in expectation over labels, of four readings of "line unknown" (the true gains replaced by 1,
-by their mean over the other lines, and the posterior means of logit and probability over the other lines given the
-pair's elements), so the gap is never overstated.
+have it. The environment-blind optimum is the best, in expectation over labels, of four readings of "line unknown"
+(the true gains replaced by 1, by their mean over the other lines, and the posterior means of logit and probability
+over the other lines given the pair's elements), so the gap is never overstated.
 """
 
 from __future__ import annotations
