@@ -40,7 +40,10 @@ class Stem(nn.Module):
         # A and T, C and G are mirror images in the channel order, so a flip of both axes is the reverse complement.
         filters = torch.cat([self.weight, self.weight.flip(1, 2)])
         matches = F.conv1d(bases.transpose(1, 2), filters, padding=self.kernel // 2)
-        matches = F.max_pool1d(matches.masked_fill_(~known.unsqueeze(1), -math.inf), self.pool)
+        with torch.no_grad():
+            # Outside the graph: a masked position never wins a maximum, and tokens without a base are zeroed below.
+            matches.masked_fill_(~known.unsqueeze(1), -math.inf)
+        matches = F.max_pool1d(matches, self.pool)
         forward, reverse = matches.chunk(2, dim=1)
         mask = known.view(known.shape[0], -1, self.pool).any(dim=-1)
         best = torch.maximum(forward, reverse).masked_fill(~mask.unsqueeze(1), 0.0).transpose(1, 2)

@@ -29,7 +29,7 @@ class CrossAttention(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
-        self.feed = nn.Sequential(nn.LayerNorm(width), mlp([width, 2 * width, width], dropout))
+        self.feed = nn.Sequential(nn.LayerNorm(width), mlp([width, 2 * width, width]))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, enhancer: Tensor, promoter: Tensor, keep: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from model_episodes import episodes, training_module
+from torch import Tensor
+
+from data_pipeline.batch import EpisodeBatch
+from model.curriculum import CurriculumSettings, environment_scale
+from model.features import SignalSettings, Standardiser, distance_features, statistics
+from model.objective import TrainingModule
+from model.parameters import parameter_groups
+
+
+def part(batch: EpisodeBatch, worker: int, workers: int) -> EpisodeBatch:
+    """Every `workers`-th episode of the batch, as the plan deals them."""
+    per_episode = ("enhancer", "promoter", "distance", "signals", "labels", "line", "line_features", "rows")
+    return replace(batch, **{name: getattr(batch, name)[worker::workers] for name in per_episode})
+
+
+class _OwnSlice(torch.autograd.Function):
+    """All workers' tensors, of which one's own has a gradient, times the number of workers."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, others: list[Tensor], worker: int) -> Tensor:
+        ctx.worker, ctx.workers, ctx.size = worker, len(others), len(own)
+        return torch.cat([own if index == worker else other for index, other in enumerate(others)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        start = ctx.worker * ctx.size
+        return ctx.workers * gradients[0][start : start + ctx.size], None, None
+
+
+def exchange(seen: list[list[Tensor]], worker: int) -> Callable[[Tensor], Tensor]:
+    """A gather that answers call i with every worker's tensor of call i."""
+    calls = iter(zip(*seen, strict=True))
+    return lambda own: _OwnSlice.apply(own, [tensor.detach() for tensor in next(calls)], worker)
+
+
+def sent(module: TrainingModule, batch: EpisodeBatch, step: int) -> list[Tensor]:
+    """What a worker hands to gather in one forward; the module's state is left as it was."""
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    tensors: list[Tensor] = []
+    module.gather = lambda own: tensors.append(own) or own  # type: ignore[func-returns-value]
+    module(batch, step=step, epoch=4.0)
+    module.load_state_dict(state)
+    return tensors
+
+
+@pytest.mark.parametrize("mode", ["fixed_ramp", "gradnorm_ema"])
+def test_loss_and_gradients_do_not_depend_on_the_number_of_workers(mode: str) -> None:
+    batch = episodes(lines=(0, 1, 2, 0), signals=3)
+    changes: dict[str, Any] = {"environment": {"context_dropout": 0.5, "trunk_gradient": True}}
+    objective: dict[str, object] = {"balance": {"mode": mode}}
+    alone = training_module(objective, tracks=3, **changes)
+    expected, report = alone(batch, step=4, epoch=4.0)
+    expected.backward()
+    together = [training_module(objective, tracks=3, **changes) for _ in range(2)]
+    seen = [sent(module, part(batch, worker, 2), step=4) for worker, module in enumerate(together)]
+    for worker, module in enumerate(together):
+        module.gather = exchange(seen, worker)
+        total, own_report = module(part(batch, worker, 2), step=4, epoch=4.0)
+        total.backward()
+        assert torch.allclose(total, expected, rtol=1e-5)
+        for name, value in report.items():
+            assert torch.allclose(own_report[name], value, rtol=1e-4, atol=1e-6), name
+    for reference, *shares in zip(*(dict(m.named_parameters()).items() for m in (alone, *together)), strict=True):
+        mean = torch.stack([share.grad for _, share in shares]).mean(dim=0)
+        assert reference[1].grad is not None
+        assert torch.allclose(mean, reference[1].grad, rtol=1e-4, atol=1e-6), reference[0]
+    for name, buffer in alone.named_buffers():
+        assert torch.allclose(together[0].get_buffer(name), buffer, rtol=1e-4, atol=1e-6), name
+
+
+def test_reruns_are_bit_equal() -> None:
+    runs = []
+    for _ in range(2):
+        module = training_module(tracks=3, trunk={"dropout": 0.2}, environment={"context_dropout": 0.3})
+        optimiser = torch.optim.AdamW(parameter_groups(module, 1e-3), lr=1e-3)
+        for step in range(4):
+            torch.manual_seed(step)
+            optimiser.zero_grad()
+            module(episodes(signals=3, seed=step), step=step, epoch=2.0 + step)[0].backward()
+            optimiser.step()
+        runs.append(module.state_dict())
+    assert all(torch.equal(first, second) for first, second in zip(runs[0].values(), runs[1].values(), strict=True))
+
+
+@pytest.mark.parametrize("form", ["gated", "interaction", "lin_inter_fallback"])
+def test_T8_2_weight_decay_never_touches_temperature_gates_couplings_or_bias(form: str) -> None:
+    module = training_module(tracks=3, energy={"form": form})
+    decayed, kept = parameter_groups(module, 0.1)
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    spared = {names[id(parameter)] for parameter in kept["params"]}
+    assert {"model.energy.t", "model.energy.b", "model.energy.coupling"} <= spared
+    assert not [names[id(p)] for p in decayed["params"] if "norm" in names[id(p)] or names[id(p)].endswith("bias")]
+    assert kept["weight_decay"] == 0.0
+    assert decayed["weight_decay"] == 0.1
+    assert len(names) == len(decayed["params"]) + len(kept["params"])
+
+
+def test_T8_2_an_optimiser_step_without_gradient_leaves_them_alone() -> None:
+    module = training_module()
+    before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    torch.optim.AdamW(parameter_groups(module, 0.1), lr=0.1).step()
+    for name in ("t", "b", "coupling"):
+        assert torch.equal(module.get_parameter(f"model.energy.{name}"), before[f"model.energy.{name}"])
+    weight = "model.trunk.elements.stem.weight"
+    assert not torch.equal(module.get_parameter(weight), before[weight])
+
+
+def test_before_warm_up_ends_the_environment_has_no_say_and_learns_nothing() -> None:
+    module = training_module({"terms": {"grl": {"on": False}, "corr": {"on": False}}}, tracks=3)
+    total, report = module(episodes(signals=3), step=0, epoch=1.5)
+    total.backward()
+    assert float(report["gate/sd"]) == float(report["environment/scale"]) == 0.0
+    for part_ in (module.model.support, module.model.local, module.model.energy.resistance, module.model.energy.shift):
+        assert part_ is not None
+        assert not any(p.grad.any() for p in part_.parameters() if p.grad is not None)
+
+
+def test_the_environment_grows_linearly_after_warm_up() -> None:
+    curriculum = CurriculumSettings(warm_epochs=2, ramp_epochs=4)
+    scales = [environment_scale(curriculum, epoch) for epoch in (0.0, 2.0, 3.0, 6.0, 9.0)]
+    assert scales == [0.0, 0.0, 0.25, 1.0, 1.0]
+    assert environment_scale(CurriculumSettings(warm_epochs=0, ramp_epochs=0), 0.0) == 1.0
+
+
+def test_evaluation_changes_no_state_and_needs_no_gradient() -> None:
+    module = training_module(tracks=3)
+    module(episodes(signals=3), step=0, epoch=3.0)
+    module.eval()
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    with torch.no_grad():
+        _, report = module(episodes(signals=3, seed=1), step=4, epoch=9.0)
+    assert "gradient_ratio/grl" not in report
+    assert all(torch.equal(buffer, before[name]) for name, buffer in module.named_buffers())
+
+
+def test_signals_are_standardised_by_the_training_lines_and_missing_ones_become_zero() -> None:
+    values = torch.randn(500, 3) * torch.tensor([1.0, 5.0, 0.0]) + 4
+    values[::7, 1] = float("nan")
+    standardise = Standardiser(3, SignalSettings(transform="log1p"))
+    standardise.set_statistics(*statistics(values, "log1p"))
+    out = standardise(values)
+    assert not out[::7, 1].any()
+    assert torch.allclose(out[:, 0].mean(), torch.tensor(0.0), atol=1e-4)
+    assert torch.allclose(out[:, 0].std(), torch.tensor(1.0), atol=1e-2)
+    assert out[:, 2].abs().max() < 1e-3
+
+
+def test_an_unknown_distance_is_only_its_flag() -> None:
+    features = distance_features(torch.tensor([float("nan"), 0.0, 1e5]))
+    assert features[0].tolist() == [0.0] * 9 + [1.0]
+    assert not features[1:, -1].any()
+    assert float(features[2, 0]) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_few_steps_lower_the_loss() -> None:
+    module = training_module(tracks=3, trunk={"size": "none"})
+    optimiser = torch.optim.AdamW(parameter_groups(module, 1e-3), lr=3e-3)
+    losses = []
+    for step in range(60):
+        batch = episodes(signals=3, query=24, seed=step % 4)
+        labels = (batch.signals[:, batch.support :, 0] > 0).float()
+        total, report = module(replace(batch, labels=labels), step=step, epoch=10.0)
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        losses.append(float(report["loss/task"]))
+    assert sum(losses[-4:]) < 0.5 * sum(losses[:4])
