@@ -1,0 +1,103 @@
+"""Rejected input rows: counted by source and reason, written with file, line, reason and the row itself.
+
+Only line numbers are kept while reading (a few bytes per rejected row); the rows' text is fetched by one more pass over
+the files that have any, when the quarantine is written.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipeline.errors import UserError
+from data_pipeline.text_tables import physical_lines
+
+REASONS = {
+    "wrong_field_count": "the row has another number of fields than the header or the first row",
+    "missing_field": "a field that must be filled is empty",
+    "unknown_line": "the cell line is not in `lines` or `line_aliases`",
+    "bad_coordinates": "start or end is not a whole number, negative, or end <= start",
+    "missing_chromosome": "the chromosome is not in the genome files",
+    "outside_genome": "the element ends beyond its chromosome",
+    "bad_label": "the label is neither 0 nor 1",
+    "missing_sequence": "the element has no (usable) row in the sequence table",
+    "bad_letter": "the sequence has a letter that is no IUPAC base",
+    "conflicting_sequence": "the element stands in the sequence table with two sequences",
+    "conflicting_label": "the same pair stands in the same line with label 0 and with label 1",
+}
+"""Every reason a row can be rejected for."""
+
+
+class Quarantine:
+    """Collects rejected rows of several files."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._files: list[tuple[str, Path]] = []
+        self._lines: dict[tuple[int, str], list[NDArray[np.int64]]] = defaultdict(list)
+
+    def register(self, shown: str, path: Path) -> int:
+        """Add a file; `shown` is its name relative to the root. Returns its number for `reject`."""
+        self._files.append((shown, path))
+        return len(self._files) - 1
+
+    def reject(self, file: int, reason: str, lines: NDArray[np.int64]) -> None:
+        """Reject the rows on physical `lines` (k,) of a registered file."""
+        if reason not in REASONS:
+            raise ValueError(f"unknown quarantine reason '{reason}'")
+        if len(lines):
+            self._lines[file, reason].append(lines)
+
+    def counts(self, file: int | None = None) -> dict[str, int]:
+        """Rejected rows by reason, of one file or of all."""
+        totals: Counter[str] = Counter()
+        for (owner, reason), parts in self._lines.items():
+            if file is None or owner == file:
+                totals[reason] += sum(map(len, parts))
+        return dict(sorted(totals.items()))
+
+    def check(self, file: int, rows: int, max_fraction: float) -> None:
+        """Raise `UserError` naming the top reason and its first row if over `max_fraction` of `rows` are rejected."""
+        counts = self.counts(file)
+        bad = sum(counts.values())
+        if bad > max_fraction * rows:
+            top = max(counts, key=lambda reason: counts[reason])
+            first = min(int(part.min()) for part in self._lines[file, top])
+            raise UserError(
+                f"{self._files[file][1]}: {bad} of {rows} rows are bad, max_bad_fraction allows {max_fraction:g}; "
+                f"most often {top} ({counts[top]} rows, first at {self._files[file][0]}:{first}: {REASONS[top]})"
+            )
+
+    def write(self, folder: Path) -> None:
+        """Write one `<reason>.tsv` per reason: file, line, reason, then the row's text as it stands in the file."""
+        for file, (shown, path) in enumerate(self._files):
+            reasons = {reason: np.sort(np.concatenate(p)) for (f, reason), p in self._lines.items() if f == file}
+            if not reasons:
+                continue
+            of_line = {int(line): reason for reason, lines in reasons.items() for line in lines}
+            for line, text in physical_lines(path, np.array(sorted(of_line), dtype=np.int64)):
+                self._append(folder, shown, line, of_line[line], text)
+
+    def write_beside(self, out: Path) -> Path | None:
+        """Write to `<out>.quarantine`, replacing an earlier one; returns it, or None if nothing was rejected."""
+        folder = out.with_name(f"{out.name}.quarantine")
+        if not self._lines:
+            return None
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        self.write(folder)
+        return folder
+
+    @staticmethod
+    def _append(folder: Path, shown: str, line: int, reason: str, text: str) -> None:
+        file = folder / f"{reason}.tsv"
+        new = not file.exists()
+        with file.open("a", encoding="utf-8") as sink:
+            if new:
+                sink.write("file\tline\treason\trow\n")
+            sink.write(f"{shown}\t{line}\t{reason}\t{text}\n")
