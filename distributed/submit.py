@@ -4,8 +4,8 @@
 
 The project's code travels with the job: the folders of `CODE` are packed and become the job's working directory on
 every host, so the cluster needs the Python environment but no checkout. Paths in the command are paths on the cluster.
-The job belongs to the cluster: it goes on when this program ends, and its name is its identity. The exit status is 0 only
-if the job succeeded (1 if it failed or was stopped, 2 for a mistake in the call, 130 after Ctrl-C).
+The job belongs to the cluster: it goes on when this program ends, and its name is its identity. The exit status is 0
+only if the job succeeded (1 if it failed or was stopped, 2 for a mistake in the call, 130 after Ctrl-C).
 Costs: one upload of a few hundred kilobytes, none when the same code was sent before.
 """
 
@@ -62,7 +62,8 @@ def package_excludes(project: Path) -> list[str]:
             f"the code folders of {project} hold more than {LARGEST_CODE_MIB} MiB, too much to send with a job: "
             f"move data out of them, first {largest.relative_to(project)}"
         )
-    return ["/*", *(f"!/{part}" for part in CODE), "__pycache__"]
+    others = sorted(entry.name for entry in project.iterdir() if entry.name not in CODE)
+    return ["/" + re.sub(r"([\\*?\[\]!#\s])", r"\\\1", name) for name in others] + ["__pycache__"]
 
 
 def check_command(command: Sequence[str], project: Path) -> None:
@@ -107,9 +108,9 @@ def connect(address: str) -> JobSubmissionClient:
     os.environ["RAY_API_SERVER_ADDRESS"] = url
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.WARNING)
-    for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # Their progress lines and advice on packaging are about things that this program has decided.
+    for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with _as_user_errors(url):
         return JobSubmissionClient(url)
 
@@ -137,13 +138,15 @@ def follow(client: JobSubmissionClient, name: str) -> int:
     address = client.get_address()
     try:
         with _as_user_errors(address, name):
+            client.get_job_status(name)  # for its sentence about an unknown name, which the log's road lacks
             asyncio.run(print_log())
             details = client.get_job_info(name)
     except KeyboardInterrupt:
         print(f"\ndetached; job '{name}' goes on\n{_ways_on(address, name)}", file=sys.stderr)
         return 130
-    ending = f": {details.message}" if details.message else ""
-    print(f"job '{name}': {details.status.value}{ending}", file=sys.stderr)
+    # The message repeats the end of the log, which has just been printed.
+    message = (details.message or "").split(", last available logs")[0]
+    print(f"job '{name}': {details.status.value}: {message}", file=sys.stderr)
     if details.status.value == "SUCCEEDED":
         return 0
     text = "".join(log)

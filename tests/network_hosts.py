@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +91,8 @@ class Network:
 
 
 @contextmanager
-def network_of(count: int) -> Iterator[Network]:
-    """Run `count` hosts for the length of the `with` block.
+def network_of(count: int, visible: Sequence[Path] = ()) -> Iterator[Network]:
+    """Run `count` hosts for the length of the `with` block; each also sees the existing folders `visible`.
 
     Raises `HostsUnavailableError` where root rights, a tool or a free address range is missing.
     """
@@ -109,7 +109,10 @@ def network_of(count: int) -> Iterator[Network]:
         key = folder / "key"
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
         _make_bridge()
-        hosts = tuple(_start_host(folder, shared, number) for number in range(1, count + 1))
+        hosts = tuple(_host(folder, number) for number in range(1, count + 1))
+        for host in hosts:
+            _write_files(host, hosts, key)
+            _start(host, _boot_script(host, [shared, key.with_suffix(".pub"), *visible]))
         for host in hosts:
             _wait_for_ssh(host)
         yield Network(hosts, pwd.getpwuid(os.geteuid()).pw_name, key, shared)
@@ -181,8 +184,11 @@ def _make_bridge() -> None:
     _run("ip", "link", "set", BRIDGE, "up")
 
 
-def _start_host(folder: Path, shared: Path, number: int) -> Host:
-    host = Host(f"{PREFIX}{number}", f"{SUBNET}.{10 + number}", folder / str(number))
+def _host(folder: Path, number: int) -> Host:
+    return Host(f"{PREFIX}{number}", f"{SUBNET}.{10 + number}", folder / str(number))
+
+
+def _start(host: Host, boot_script: str) -> None:
     inside = ["ip", "-n", host.name]
     _run("ip", "netns", "add", host.name)
     _run("ip", "link", "add", host.name, "type", "veth", "peer", "name", INTERFACE, "netns", host.name)
@@ -192,9 +198,8 @@ def _start_host(folder: Path, shared: Path, number: int) -> Host:
     _run(*inside, "link", "set", INTERFACE, "up")
     # Ray finds its own address by asking for the route to a public one, so there must be a default route.
     _run(*inside, "route", "add", "default", "via", BRIDGE_ADDRESS)
-    _write_files(host, folder / "key")
     script = host.folder / "boot.sh"
-    script.write_text(_boot_script(host, shared))
+    script.write_text(boot_script)
     unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc", "--mount-proc"]
     with (host.folder / "sshd.log").open("w") as log:
         subprocess.Popen(
@@ -204,16 +209,18 @@ def _start_host(folder: Path, shared: Path, number: int) -> Host:
             stderr=log,
             start_new_session=True,
         )
-    return host
 
 
-def _write_files(host: Host, key: Path) -> None:
+def _write_files(host: Host, hosts: Sequence[Host], key: Path) -> None:
     for name in ("tmp", "home", "empty"):
         (host.folder / name).mkdir(parents=True)
     (host.folder / "tmp").chmod(0o1777)
     (host.home / ".bashrc").touch()
     # As Debian's installer writes it: the own name leads to loopback, which is why gloo must be told the interface.
-    (host.folder / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n")
+    others = "".join(f"{other.address} {other.name}\n" for other in hosts if other != host)
+    (host.folder / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n{others}")
+    # No name server: the machine's own cannot be reached from here, and every question would wait for ten seconds.
+    (host.folder / "resolv.conf").touch()
     _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(host.folder / "host_key"))
     options = {
         "ListenAddress": host.address,
@@ -227,18 +234,18 @@ def _write_files(host: Host, key: Path) -> None:
     (host.folder / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in options.items()))
 
 
-def _boot_script(host: Host, shared: Path) -> str:
+def _boot_script(host: Host, visible: Sequence[Path]) -> str:
     """Mounts that make the host's files its own, then its SSH server as process 1 of its process table."""
     home = Path(pwd.getpwuid(os.geteuid()).pw_dir).resolve()
     private = {Path("/tmp"): host.folder / "tmp", home: host.home}
     if not any(REPOSITORY.is_relative_to(place) for place in private):
         private[REPOSITORY] = host.folder / "empty"
-    visible = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), shared}
-    lines = [f"hostname {host.name}", f"mount --bind {host.folder}/hosts /etc/hosts"]
     # sshd reads its files by their outside path, which the private /tmp would hide.
-    visible |= {host.folder, shared.parent / "key.pub"}
+    kept = {path.resolve() for path in (Path(sys.prefix), Path(sys.base_prefix), host.folder, *visible)}
+    lines = [f"hostname {host.name}"]
+    lines += [f"mount --bind {host.folder}/{name} /etc/{name}" for name in ("hosts", "resolv.conf")]
     for place, own in private.items():
-        for path in sorted(path for path in visible if path.is_relative_to(place)):
+        for path in sorted(path for path in kept if path.is_relative_to(place)):
             target = own / path.relative_to(place)
             make = f"mkdir -p {target}" if path.is_dir() else f"mkdir -p {target.parent} && touch {target}"
             lines += [make, f"mount --rbind {path} {target}"]
