@@ -138,6 +138,41 @@ class EnvironmentHead(nn.Module):
         return self.out(x)
 
 
+# Modules that own parameters return tensors and plain tuples only: ZeRO-3 finds nothing inside a dataclass, and would
+# not bring the parameters back for the backward pass.
+class Modulation(nn.Module):
+    """The form and its learnt couplings (w, or lambda)."""
+
+    def __init__(self, form: str, channels: int) -> None:
+        """`form` is a key of `FORMS`."""
+        super().__init__()
+        self.form = FORMS[form]
+        couplings = self.form.couplings(channels)
+        self.coupling = nn.Parameter(torch.tensor(couplings)) if couplings else None
+
+    def forward(self, resistance: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """Resistance (E, n, K) and shift (E, n) -> gates (E, n, K), shift (E, n); n may be 1."""
+        coupling = resistance.new_zeros(0) if self.coupling is None else self.coupling
+        return self.form.apply(resistance, shift, coupling)
+
+
+class Readout(nn.Module):
+    """(b + energy) / T."""
+
+    def __init__(self, bias: float, temperature: str) -> None:
+        """`bias` starts b; `temperature` is a key of `TEMPERATURES`."""
+        super().__init__()
+        self.warmth, start = TEMPERATURES[temperature]
+        # One-element vectors, because DeepSpeed cannot broadcast a parameter without a dimension.
+        self.b = nn.Parameter(torch.tensor([bias]))
+        self.t = nn.Parameter(torch.tensor([start]))
+
+    def forward(self, energy: Tensor) -> tuple[Tensor, Tensor]:
+        """Energy (E, n) -> logits (E, n), T ()."""
+        temperature = self.warmth(self.t).squeeze(0)
+        return (self.b + energy) / temperature, temperature
+
+
 class Energy(nn.Module):
     """Channels, gates, shift and temperature."""
 
@@ -145,14 +180,10 @@ class Energy(nn.Module):
         """`environment`, `local`: dimensions of z_E and e; `memory` of the running centre of R."""
         super().__init__()
         self.settings, k = settings, settings.channels
-        self.form = FORMS[settings.form]
-        self.warmth, start = TEMPERATURES[settings.temperature]
         width = settings.invariant_width
         self.channels = mlp([width, k] if settings.head == "linear" else [width, width, k], settings.dropout)
-        self.b = nn.Parameter(torch.tensor(settings.bias))
-        self.t = nn.Parameter(torch.tensor(start))
-        couplings = self.form.couplings(k)
-        self.coupling = nn.Parameter(torch.tensor(couplings)) if couplings else None
+        self.modulation = Modulation(settings.form, k)
+        self.readout = Readout(settings.bias, settings.temperature)
         self.resistance = EnvironmentHead(settings.resistance, environment, local, k)
         self.shift = None
         if settings.form == "gated" and settings.shift != "none":
@@ -163,10 +194,8 @@ class Energy(nn.Module):
         """z_I (E, n, dI), z_E (E, dE), e (E, n, dL) or None, scale () in [0, 1] -> scores of the queries."""
         u = self.channels(invariant)
         resistance, shift = self._environment(environment, local, scale)
-        coupling = resistance.new_zeros(0) if self.coupling is None else self.coupling
-        gates, r = self.form.apply(resistance, shift, coupling)
-        temperature = self.warmth(self.t)
-        logits = (self.b + (u * gates).sum(dim=-1) - r) / temperature
+        gates, r = self.modulation(resistance, shift)
+        logits, temperature = self.readout((u * gates).sum(dim=-1) - r)
         return Scores(logits, u.sum(dim=-1), gates, resistance, r, temperature, invariant, environment)
 
     def _environment(self, environment: Tensor, local: Tensor | None, scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ Cost: step 4 passes K+1 times through the heads, never through the trunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -106,6 +106,13 @@ class TrainingModule(nn.Module):
             task = self.task(scores.logits, world.labels, scores.invariant)
             values: dict[str, TermValue] = {name: term(world, scores, epoch) for name, term in self.terms.items()}
             return self._total(world, scores, task, values, step, epoch)
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """Every parameter outside the trunk: those that the measuring of gradients passes through several times.
+
+        ZeRO-3 brings a sharded parameter back for one backward pass only, so these must stay whole during a step.
+        """
+        return (own for name, own in self.named_parameters() if not name.startswith("model.trunk."))
 
     def _total(
         self, world: GlobalStep, scores: Scores, task: Tensor, values: dict[str, TermValue], step: int, epoch: float

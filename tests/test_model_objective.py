@@ -16,6 +16,9 @@ from model.objective import TrainingModule
 from model.parameters import parameter_groups
 
 
+CONSTANTS = ("readout.t", "readout.b", "modulation.coupling")
+
+
 def part(batch: EpisodeBatch, worker: int, workers: int) -> EpisodeBatch:
     """Every `workers`-th episode of the batch, as the plan deals them."""
     per_episode = ("enhancer", "promoter", "distance", "signals", "labels", "line", "line_features", "rows")
@@ -97,7 +100,7 @@ def test_T8_2_weight_decay_never_touches_temperature_gates_couplings_or_bias(for
     decayed, kept = parameter_groups(module, 0.1)
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     spared = {names[id(parameter)] for parameter in kept["params"]}
-    assert {"model.energy.t", "model.energy.b", "model.energy.coupling"} <= spared
+    assert {f"model.energy.{name}" for name in CONSTANTS} <= spared
     assert not [names[id(p)] for p in decayed["params"] if "norm" in names[id(p)] or names[id(p)].endswith("bias")]
     assert kept["weight_decay"] == 0.0
     assert decayed["weight_decay"] == 0.1
@@ -110,7 +113,7 @@ def test_T8_2_an_optimiser_step_without_gradient_leaves_them_alone() -> None:
     for parameter in module.parameters():
         parameter.grad = torch.zeros_like(parameter)
     torch.optim.AdamW(parameter_groups(module, 0.1), lr=0.1).step()
-    for name in ("t", "b", "coupling"):
+    for name in CONSTANTS:
         assert torch.equal(module.get_parameter(f"model.energy.{name}"), before[f"model.energy.{name}"])
     weight = "model.trunk.elements.stem.weight"
     assert not torch.equal(module.get_parameter(weight), before[weight])
@@ -176,3 +179,24 @@ def test_a_few_steps_lower_the_loss() -> None:
         optimiser.step()
         losses.append(float(report["loss/task"]))
     assert sum(losses[-4:]) < 0.5 * sum(losses[:4])
+
+
+def test_modules_that_own_parameters_return_only_what_zero_3_can_see() -> None:
+    module = training_module(tracks=3)
+    results: list[object] = []
+    for owner in module.modules():
+        if list(owner.parameters(recurse=False)):
+            owner.register_forward_hook(lambda _, __, result: results.append(result))
+    module(episodes(signals=3), step=0, epoch=3.0)
+    flat = [part_ for result in results for part_ in (result if type(result) is tuple else (result,))]
+    assert flat
+    assert all(isinstance(part_, Tensor) for part_ in flat)
+    assert all(parameter.dim() > 0 for parameter in module.parameters())
+
+
+def test_head_parameters_are_all_but_the_trunk() -> None:
+    module = training_module(tracks=3)
+    assert module.model.trunk is not None
+    heads, trunk = {id(p) for p in module.head_parameters()}, {id(p) for p in module.model.trunk.parameters()}
+    assert not heads & trunk
+    assert heads | trunk == {id(p) for p in module.parameters()}
