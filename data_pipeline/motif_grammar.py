@@ -21,15 +21,15 @@ from data_pipeline.settings import Settings
 class MotifSettings(Settings):
     """What a factor's motif looks like and how often elements carry it."""
 
-    length: int = Field(default=10, ge=4, le=30)
+    length: int = Field(default=12, ge=4, le=30)
     """Bases of a motif."""
-    information: float = Field(default=1.85, gt=0.0, lt=2.0)
+    information: float = Field(default=1.9, gt=0.0, lt=2.0)
     """Bits per position of the PWM; 2 would be a fixed word."""
     enhancer_frequency: float = Field(default=0.4, gt=0.0, lt=1.0)
     """Probability that an enhancer carries a given factor's motif."""
     promoter_frequency: float = Field(default=0.4, gt=0.0, lt=1.0)
     """Probability that a promoter carries a given factor's motif."""
-    copies: int = Field(default=1, ge=1, le=8)
+    copies: int = Field(default=2, ge=1, le=8)
     """Instances planted where a motif is present; the label depends on presence alone."""
 
 

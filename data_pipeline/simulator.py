@@ -51,7 +51,7 @@ class SimulatorSettings(Settings):
     """Slope of activity in the latent; large values make factors on or off."""
     environment_effect: float = Field(default=1.0, ge=0.0, le=1.0)
     """How far gains follow activities; at 0 the label depends on sequences and distance alone."""
-    match_gain: float = Field(default=3.0, ge=0.0, le=20.0)
+    match_gain: float = Field(default=3.5, ge=0.0, le=20.0)
     """Logit that a shared motif of a factor of gain 1 adds."""
     distance_slope: float = Field(default=0.5, ge=0.0, le=5.0)
     """Logit lost per e-fold of distance."""
@@ -61,15 +61,15 @@ class SimulatorSettings(Settings):
     """Probability that a label is wrong whatever the sequences: the noise floor below which no model gets."""
     chromosomes: int = Field(default=8, ge=1, le=1000)
     """Chromosomes, all of one length."""
-    enhancers: int = Field(default=3200, ge=8)
+    enhancers: int = Field(default=16_000, ge=8)
     """Enhancers over all chromosomes."""
-    promoters: int = Field(default=960, ge=4)
+    promoters: int = Field(default=6_000, ge=4)
     """Promoters over all chromosomes."""
-    pairs_per_line: int = Field(default=2000, ge=10)
+    pairs_per_line: int = Field(default=4_000, ge=10)
     """Pairs per line, or all candidates of the line where there are fewer."""
-    enhancer_window: int = Field(default=256, ge=32, multiple_of=2)
+    enhancer_window: int = Field(default=128, ge=32, multiple_of=2)
     """Bases stored per enhancer."""
-    promoter_window: int = Field(default=256, ge=32, multiple_of=2)
+    promoter_window: int = Field(default=128, ge=32, multiple_of=2)
     """Bases stored per promoter."""
     promoter_spacing: int = Field(default=150_000, ge=1000)
     """Mean bp between promoters of a chromosome."""
@@ -81,7 +81,7 @@ class SimulatorSettings(Settings):
     """Expected share of all enhancers that a line uses."""
     active_promoters: float = Field(default=0.6, gt=0.0, lt=1.0)
     """Expected share of all promoters that a line uses."""
-    enrichment: float = Field(default=0.8, ge=0.0, le=10.0)
+    enrichment: float = Field(default=1.2, ge=0.0, le=10.0)
     """Log-odds of being used that the motif of a fully active factor adds (and of an inactive one takes)."""
     motif: MotifSettings = MotifSettings()
     """The motifs."""
