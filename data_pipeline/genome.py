@@ -82,14 +82,21 @@ class Genome:
         self._folder = tempfile.TemporaryDirectory(prefix="prism-epi-fasta-")
         self._records: dict[str, tuple[pyfastx.Fasta, str]] = {}
         self.lengths: dict[str, int] = {}
-        for index, file in enumerate(files):
-            fasta = open_fasta(file, Path(self._folder.name) / f"{index}.fxi", advance)
-            for record in fasta:
-                chrom = names.canonical(record.name)
-                if chrom in self._records:
-                    raise UserError(f"{file} holds chromosome {chrom} a second time; give each chromosome once")
-                self._records[chrom] = (fasta, record.name)
-                self.lengths[chrom] = len(record)
+        try:
+            for index, file in enumerate(files):
+                self._add(file, Path(self._folder.name) / f"{index}.fxi", names, advance)
+        except BaseException:
+            self._folder.cleanup()
+            raise
+
+    def _add(self, file: Path, index: Path, names: ChromNames, advance: Callable[[int], None] | None) -> None:
+        fasta = open_fasta(file, index, advance)
+        for record in fasta:
+            chrom = names.canonical(record.name)
+            if chrom in self._records:
+                raise UserError(f"{file} holds chromosome {chrom} a second time; give each chromosome once")
+            self._records[chrom] = (fasta, record.name)
+            self.lengths[chrom] = len(record)
 
     def require(self, chroms: Sequence[str]) -> None:
         """Raise `UserError` if a chromosome is not in the files."""

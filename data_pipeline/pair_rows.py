@@ -132,10 +132,7 @@ class PairCollector:
         for kind in KINDS:
             element = pd.DataFrame({key: cells[f"{kind}_{key}"] for key in ("name", *PLACE)})
             centre = (element["start"] + element["end"]) // 2
-            tss = (
-                pd.to_numeric(cells["tss"], errors="coerce") if kind == "promoter" else pd.Series(np.nan, centre.index)
-            )
-            anchors[kind] = tss.fillna(centre).astype(np.int64)
+            anchors[kind] = (cells["tss"].fillna(centre) if kind == "promoter" else centre).astype(np.int64)
             strand = cells["strand"].map(STRANDS).fillna(0).astype(np.int8) if kind == "promoter" else 0
             element = element.assign(anchor=anchors[kind], strand=strand)
             columns[kind] = self.elements[kind].column(element, sequences[kind] if sequences else None)
@@ -176,14 +173,15 @@ class _Rows:
         self.cells = self.cells.assign(line=line.dropna().astype(np.int64))
 
     def resolve_places(self, placed: bool) -> None:
-        bad = np.zeros(len(self.cells), dtype=bool)
-        columns: dict[str, pd.Series] = {}
+        tss = pd.to_numeric(self.cells["tss"], errors="coerce")
+        bad = ((self.cells["tss"] != "") & ~((tss >= 0) & (tss <= MAX_POSITION) & (tss % 1 == 0))).to_numpy()
+        columns: dict[str, pd.Series] = {"tss": tss}
         for kind in KINDS:
             start, end = (pd.to_numeric(self.cells[f"{kind}_{part}"], errors="coerce") for part in ("start", "end"))
             wrong = ~((start >= 0) & (start < end) & (end <= MAX_POSITION) & (start % 1 == 0) & (end % 1 == 0))
             chrom = self.owner.rules.chroms.canonical_column(self.cells[f"{kind}_chrom"])
             if placed:
-                bad |= wrong.to_numpy()
+                bad = bad | wrong.to_numpy()
             else:
                 chrom = chrom.where(~wrong, UNPLACED)
             columns |= {
@@ -211,6 +209,8 @@ class _Rows:
             length = self.cells[f"{kind}_chrom"].map(lengths).astype(np.float64)
             missing |= length.isna().to_numpy()
             beyond |= (self.cells[f"{kind}_end"] > length).to_numpy()
+            if kind == "promoter":
+                beyond |= (self.cells["tss"] >= length).to_numpy()
         self._reject("missing_chromosome", missing)
         self._reject("outside_genome", beyond[~missing])
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -74,13 +76,16 @@ class Quarantine:
 
     def write(self, folder: Path) -> None:
         """Write one `<reason>.tsv` per reason: file, line, reason, then the row's text as it stands in the file."""
-        for file, (shown, path) in enumerate(self._files):
-            reasons = {reason: np.sort(np.concatenate(p)) for (f, reason), p in self._lines.items() if f == file}
-            if not reasons:
-                continue
-            of_line = {int(line): reason for reason, lines in reasons.items() for line in lines}
-            for line, text in physical_lines(path, np.array(sorted(of_line), dtype=np.int64)):
-                self._append(folder, shown, line, of_line[line], text)
+        with ExitStack() as stack:
+            sinks = {
+                reason: stack.enter_context((folder / f"{reason}.tsv").open("w", encoding="utf-8"))
+                for reason in self.counts()
+            }
+            for sink in sinks.values():
+                sink.write("file\tline\treason\trow\n")
+            for file, (shown, path) in enumerate(self._files):
+                for line, reason, text in self._rejected(file, path):
+                    sinks[reason].write(f"{shown}\t{line}\t{reason}\t{text}\n")
 
     def write_beside(self, out: Path) -> Path | None:
         """Write to `<out>.quarantine`, replacing an earlier one; returns it, or None if nothing was rejected."""
@@ -93,11 +98,14 @@ class Quarantine:
         self.write(folder)
         return folder
 
-    @staticmethod
-    def _append(folder: Path, shown: str, line: int, reason: str, text: str) -> None:
-        file = folder / f"{reason}.tsv"
-        new = not file.exists()
-        with file.open("a", encoding="utf-8") as sink:
-            if new:
-                sink.write("file\tline\treason\trow\n")
-            sink.write(f"{shown}\t{line}\t{reason}\t{text}\n")
+    def _rejected(self, file: int, path: Path) -> Iterator[tuple[int, str, str]]:
+        of_line = {
+            line: reason
+            for (owner, reason), parts in self._lines.items()
+            if owner == file
+            for part in parts
+            for line in part.tolist()
+        }
+        if of_line:
+            for line, text in physical_lines(path, sorted(of_line)):
+                yield line, of_line[line], text

@@ -72,6 +72,6 @@ def _records(
         yield from zip(chunk.line_number.tolist(), names, letters, strict=True)
 
 
-def _header_lines(path: Path) -> NDArray[np.int64]:
+def _header_lines(path: Path) -> list[int]:
     with open_bytes(path) as stream:
-        return np.array([n for n, text in enumerate(stream, start=1) if text.startswith(b">")], dtype=np.int64)
+        return [number for number, text in enumerate(stream, start=1) if text.startswith(b">")]

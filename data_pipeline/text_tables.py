@@ -11,7 +11,7 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,8 @@ def read_chunks(
     for an empty table, a table without rows, or a first row that is not `width` fields wide.
     """
     with open_bytes(path, advance) as stream:
-        reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8"), delimiter=delimiter)
+        # utf-8-sig also reads the mark that spreadsheet programs put before the first column's name.
+        reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig"), delimiter=delimiter)
         rows = (row for row in reader if row and not (comment and row[0].startswith(comment)))
         try:
             yield from _chunks(path, reader, rows, header, width)
@@ -151,12 +152,12 @@ def column(chunk: Chunk, path: Path, key: str | int) -> pd.Series:
     return cells[key]
 
 
-def physical_lines(path: Path, wanted: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
+def physical_lines(path: Path, wanted: Sequence[int]) -> Iterator[tuple[int, str]]:
     """Yield (line number, text) of the physical lines `wanted` (sorted, from 1) of a file, plain or gzip."""
-    remaining = iter(wanted.tolist())
+    remaining = iter(wanted)
     target = next(remaining, None)
     with open_bytes(path) as stream:
-        for number, text in enumerate(io.TextIOWrapper(stream, encoding="utf-8"), start=1):
+        for number, text in enumerate(io.TextIOWrapper(stream, encoding="utf-8-sig"), start=1):
             if target is None:
                 return
             if number == target:
