@@ -243,7 +243,7 @@ def _fresh_partial(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob(f".{path.name}.partial-*"):
-            if not Path(f"/proc/{stale.name.rpartition('-')[2]}").exists():
+            if not _is_running(int(stale.name.rpartition("-")[2])):
                 shutil.rmtree(stale)
         partial = path.parent / f".{path.name}.partial-{os.getpid()}"
         partial.mkdir()
@@ -252,6 +252,16 @@ def _fresh_partial(path: Path) -> Path:
             f"cannot write to {path.parent}: {error.strerror}; give an --out in a writable folder"
         ) from error
     return partial
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _float_list(values: NDArray[Any]) -> pa.Array:
