@@ -15,7 +15,6 @@ from model.features import SignalSettings, Standardiser, distance_features, stat
 from model.objective import TrainingModule
 from model.parameters import parameter_groups
 
-
 CONSTANTS = ("readout.t", "readout.b", "modulation.coupling")
 
 
