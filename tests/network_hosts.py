@@ -101,6 +101,8 @@ def network_of(count: int, visible: Sequence[Path] = ()) -> Iterator[Network]:
         stack.enter_context(_alone_on_this_machine())
         remove_leftovers()
         _require_free_subnet()
+        processes: list[subprocess.Popen[bytes]] = []
+        stack.callback(lambda: [process.wait() for process in processes])
         stack.callback(remove_leftovers)
         folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-", dir="/tmp")).resolve()
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -112,7 +114,7 @@ def network_of(count: int, visible: Sequence[Path] = ()) -> Iterator[Network]:
         hosts = tuple(_host(folder, number) for number in range(1, count + 1))
         for host in hosts:
             _write_files(host, hosts, key)
-            _start(host, _boot_script(host, [shared, key.with_suffix(".pub"), *visible]))
+            processes.append(_start(host, _boot_script(host, [shared, key.with_suffix(".pub"), *visible])))
         for host in hosts:
             _wait_for_ssh(host)
         yield Network(hosts, pwd.getpwuid(os.geteuid()).pw_name, key, shared)
@@ -188,7 +190,7 @@ def _host(folder: Path, number: int) -> Host:
     return Host(f"{PREFIX}{number}", f"{SUBNET}.{10 + number}", folder / str(number))
 
 
-def _start(host: Host, boot_script: str) -> None:
+def _start(host: Host, boot_script: str) -> subprocess.Popen[bytes]:
     inside = ["ip", "-n", host.name]
     _run("ip", "netns", "add", host.name)
     _run("ip", "link", "add", host.name, "type", "veth", "peer", "name", INTERFACE, "netns", host.name)
@@ -202,7 +204,7 @@ def _start(host: Host, boot_script: str) -> None:
     script.write_text(boot_script)
     unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc", "--mount-proc"]
     with (host.folder / "sshd.log").open("w") as log:
-        subprocess.Popen(
+        return subprocess.Popen(
             ["ip", "netns", "exec", host.name, *unshare, "bash", "-eu", str(script)],
             stdin=subprocess.DEVNULL,
             stdout=log,
