@@ -1,0 +1,276 @@
+"""The training loop of one worker.
+
+1. Open the store, resolve fold and plan, build the module, put a checkpoint's state into it if there is one.
+2. For each step: take this worker's episodes from the stream, forward, backward, optimiser step.
+3. At the end of an epoch score the validation line; stop early on it; checkpoint here and every N steps.
+
+Guarantees: the state after step s is a function of (store, fold, settings, seed, s). Random numbers are seeded per
+step, so a resumed run takes the very steps an uninterrupted one would have taken. Validation runs on a copy of the
+model outside the engine, so it is the same under every ZeRO stage.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import numpy as np
+import ray.train
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+from data_pipeline.batch import EpisodeBatch
+from data_pipeline.folds import Fold, resolve_fold
+from data_pipeline.plan import Plan
+from data_pipeline.settings import validate
+from data_pipeline.store import Store
+from data_pipeline.stream import started, stream
+from distributed.checkpoint import Identity, TrainingState, load_checkpoint, save_checkpoint
+from distributed.engine import (
+    full_moments,
+    full_parameters,
+    learning_rate,
+    load_moments,
+    set_learning_rate,
+    start_engine,
+)
+from distributed.exchange import gather_episodes
+from distributed.records import Records
+from distributed.scoring import Scorer
+from distributed.settings import RunSettings
+from model.episode_model import EpisodeModel
+from model.features import statistics
+from model.metrics import average_precision
+from model.objective import TrainingModule
+
+STATISTICS_ROWS = 200_000
+"""Most training pairs looked at for the mean and deviation of signals."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """This process's place among the workers."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+
+class Training:
+    """One worker's run; `run()` takes it from its checkpoint (or the start) to its end."""
+
+    def __init__(self, settings: RunSettings, store_path: Path, run: Path, checkpoint: Path | None, worker: Worker):
+        """Build everything up to the engine; `checkpoint` None starts at step 0."""
+        self.settings, self.worker, self.run_folder = settings, worker, run
+        self.store = Store.open(store_path)
+        self.fold = resolve_fold(self.store, settings.fold)
+        self.plan = Plan(self.store, self.fold, settings.episodes, settings.train.seed)
+        self.plan.slots(worker.rank, worker.world)
+        self.steps = total_steps(self.plan, settings)
+        torch.manual_seed(settings.train.seed)
+        module = build_module(self.store, self.fold, settings)
+        moments = None
+        self.state = self._first_state()
+        if checkpoint is not None:
+            tensors, moments, self.state = load_checkpoint(checkpoint)
+            module.load_state_dict(tensors)
+        deepspeed.utils.set_z3_leaf_modules(module, module.whole_modules(), raise_if_not_found=False)
+        episodes = len(self.plan.slots(worker.rank, worker.world))
+        self.engine = start_engine(module.to(worker.device), settings.optimiser, settings.engine, episodes)
+        if moments is not None:
+            load_moments(self.engine, moments)
+        self.valid_rows = validation_rows(self.store, self.fold, settings.scoring.valid_pairs)
+        self.records = Records(run, self.state.step) if worker.rank == 0 else None
+
+    def run(self) -> None:
+        """Train to the end; the last report says so."""
+        batches = self._epoch_batches(self.state.step) if self.state.step < self.steps else iter(())
+        while not self.state.finished and self.state.step < self.steps:
+            epoch, began = self.plan.epoch_of(self.state.step), time.perf_counter()
+            for batch, wait in timed(batches):
+                self._step(batch, wait)
+                every = self.settings.train.checkpoint_every
+                if every and self.state.step % every == 0 and self.plan.epoch_of(self.state.step) == epoch:
+                    self._checkpoint(self.state.model_copy(update={"score": -1.0}))
+            # The next epoch's pipeline starts up while this one is validated.
+            batches = self._epoch_batches(self.state.step) if self.state.step < self.steps else iter(())
+            self._end_epoch(epoch, time.perf_counter() - began)
+        if self.records:
+            self.records.close()
+
+    def _epoch_batches(self, start: int) -> Iterator[EpisodeBatch]:
+        """Batches from step `start` to the end of its epoch; the pipeline starts at once."""
+        stop = min((self.plan.epoch_of(start) + 1) * self.plan.steps_per_epoch, self.steps)
+        rank, world = self.worker.rank, self.worker.world
+        return started(stream(self.store.path, self.plan, start, stop, rank, world, self.settings.stream))
+
+    def _step(self, batch: EpisodeBatch, wait: float) -> None:
+        step = self.state.step
+        began = time.perf_counter()
+        torch.manual_seed(step_seed(self.settings.train.seed, step, self.worker.rank))
+        rate = learning_rate(step, self.steps, self.settings.optimiser)
+        set_learning_rate(self.engine, rate)
+        self.engine.train()
+        total, report = self.engine(batch.to(self.worker.device), step, step / self.plan.steps_per_epoch)
+        self.engine.backward(total)
+        self.engine.step()
+        self.state = self.state.model_copy(update={"step": step + 1})
+        if self.records and (step % self.settings.train.log_every == 0 or step + 1 == self.steps):
+            seconds = time.perf_counter() - began
+            pairs = self.plan.episodes_per_step * (self.settings.episodes.support + self.settings.episodes.query)
+            norm = self.engine.get_global_grad_norm()
+            values = {name: float(value) for name, value in report.items()}
+            values |= {"learning_rate": rate, "gradient_norm": float(norm) if norm is not None else math.nan}
+            values |= {"seconds/step": seconds, "seconds/data_wait": wait, "pairs_per_second": pairs / (seconds + wait)}
+            self.records.step(step, {name: value for name, value in values.items() if math.isfinite(value)})
+
+    def _end_epoch(self, epoch: int, seconds: float) -> None:
+        began = time.perf_counter()
+        score = self._validate()
+        gained = score > self.state.best_score
+        bad = 0 if gained else self.state.epochs_without_gain + 1
+        patience = self.settings.train.patience
+        self.state = self.state.model_copy(
+            update={
+                "score": score,
+                "best_score": max(score, self.state.best_score),
+                "best_step": self.state.step if gained else self.state.best_step,
+                "epochs_without_gain": bad,
+                "finished": self.state.step >= self.steps or (patience > 0 and bad >= patience),
+            }
+        )
+        if self.records:
+            values = {"valid/average_precision": score, "valid/seconds": time.perf_counter() - began}
+            self.records.epoch(self.state.step - 1, epoch, values | {"seconds": seconds})
+        self._checkpoint(self.state)
+
+    def _validate(self) -> float:
+        """Average precision on the validation line; the macro average over the one line there is."""
+        model = self.snapshot()
+        scorer = Scorer(model, self.store, self.settings.episodes.support, self.settings.scoring)
+        pool = self.fold.rows(self.store, self.fold.valid_line)
+        share = (self.worker.rank, self.worker.world, self._gather_features)
+        scores = scorer.score_line(self.valid_rows, pool, self.settings.scoring.support_draws, 0, share)
+        return average_precision(self.store.pairs.label[self.valid_rows], scores.logits.mean(axis=1))
+
+    def snapshot(self) -> EpisodeModel:
+        """A copy of the model outside the engine, on this worker's device; collective."""
+        torch.manual_seed(0)
+        copy = build_module(self.store, self.fold, self.settings)
+        copy.load_state_dict(full_parameters(self.engine))
+        return copy.model.to(self.worker.device)
+
+    def _gather_features(self, own: NDArray[np.float32], total: int) -> NDArray[np.float32]:
+        if self.worker.world == 1:
+            return own
+        parts: list[NDArray[np.float32]] = [own] * self.worker.world
+        dist.all_gather_object(parts, own)
+        everyone = np.empty((total, own.shape[1]), dtype=np.float32)
+        for rank, part in enumerate(parts):
+            everyone[rank :: self.worker.world] = part
+        return everyone
+
+    def _checkpoint(self, state: TrainingState) -> None:
+        tensors, moments = full_parameters(self.engine), full_moments(self.engine)
+        metrics = {"score": state.score, "step": state.step, "best_score": state.best_score, "finished": state.finished}
+        if self.worker.rank != 0:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            save_checkpoint(Path(folder), tensors, moments, state)
+            name = f"checkpoint_{state.step:09d}"
+            ray.train.report(metrics, ray.train.Checkpoint.from_directory(folder), checkpoint_dir_name=name)
+
+    def _first_state(self) -> TrainingState:
+        store = self.store
+        return TrainingState(
+            step=0,
+            identity=Identity(store=store.checksum, fold=self.fold.identity, plan=self.plan.identity),
+            inputs={
+                "signals": len(store.signal_names),
+                "line_features": store.line_features.shape[1],
+                "lines": len(self.fold.train_lines),
+            },
+            train_lines=list(self.fold.train_lines),
+            signal_names=store.signal_names,
+            settings=self.settings.model_dump(mode="json"),
+        )
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """What Ray Train runs on each worker; `config` has settings, store and run as JSON values."""
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    settings = validate(RunSettings, config["settings"], "settings")
+    context = ray.train.get_context()
+    cuda = config["device"] == "cuda"
+    device = torch.device("cuda", context.get_local_rank()) if cuda else torch.device("cpu")
+    if not cuda:
+        torch.set_num_threads(settings.engine.threads or max(1, _cores() // context.get_local_world_size()))
+    deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", auto_mpi_discovery=False)
+    latest = ray.train.get_checkpoint()
+    worker = Worker(context.get_world_rank(), context.get_world_size(), device)
+    run, store = Path(config["run"]), Path(config["store"])
+    Training(settings, store, run, Path(latest.path) if latest else None, worker).run()
+
+
+def build_module(store: Store, fold: Fold, settings: RunSettings) -> TrainingModule:
+    """The training module for `store`, with statistics and class counts of the training pairs in its buffers."""
+    module = TrainingModule(
+        settings.model,
+        settings.objective,
+        signals=len(store.signal_names),
+        line_features=store.line_features.shape[1],
+        lines=len(fold.train_lines),
+        seed=settings.train.seed,
+        gather=gather_episodes,
+    )
+    rows = np.concatenate([fold.rows(store, line, "train") for line in fold.train_lines])
+    labels = store.pairs.label[rows]
+    module.set_class_counts(int((labels == 1).sum()), int((labels == 0).sum()))
+    sample = rows[:: -(-len(rows) // STATISTICS_ROWS)]
+    transform = settings.model.signals.transform
+    module.model.set_signal_statistics(*statistics(torch.from_numpy(store.signals(sample)), transform))
+    lines = store.line_features[[store.lines.index(line) for line in fold.train_lines]]
+    module.model.set_line_statistics(*statistics(torch.from_numpy(lines), transform))
+    return module
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of one worker's random numbers (dropout of the trunk) in one step."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def total_steps(plan: Plan, settings: RunSettings) -> int:
+    """Most steps a run takes."""
+    steps = settings.train.epochs * plan.steps_per_epoch
+    return min(steps, settings.train.max_steps) if settings.train.max_steps else steps
+
+
+def validation_rows(store: Store, fold: Fold, most: int) -> NDArray[np.int64]:
+    """Labelled pairs of the validation line in the zone meant for choosing, thinned evenly to `most`."""
+    rows = fold.rows(store, fold.valid_line, fold.choosing_zone)
+    rows = rows[store.pairs.label[rows] >= 0]
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)] if len(rows) else rows
+
+
+def timed(batches: Iterator[EpisodeBatch]) -> Iterator[tuple[EpisodeBatch, float]]:
+    """Each batch with the seconds the loop waited for it."""
+    while True:
+        began = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - began
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,116 @@
+"""Runs on disk: a name is an identity.
+
+    RUNS/NAME/run.json            settings, store, device, versions
+    RUNS/NAME/checkpoint_*/       see checkpoint.py
+    RUNS/NAME/metrics, tensorboard, report
+
+Starting a name that exists is an error unless it is resumed, and resuming asks that store, fold, plan and everything
+that decides the result are what they were. What only decides how it is run (workers, ZeRO stage, read-ahead, length)
+may change.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.errors import UserError
+from data_pipeline.settings import Settings, validate
+from data_pipeline.store_writer import write_durably
+from distributed.settings import RunSettings
+
+FREE_TO_CHANGE = ("engine", "workers", "stream", "scoring", "train.max_failures", "train.log_every", "train.keep_best",
+                  "train.checkpoint_every", "train.patience", "train.max_steps")  # fmt: skip
+"""Settings that may differ when a run is resumed, because they do not change what a step computes."""
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+
+
+class RunRecord(Settings):
+    """The content of `run.json`."""
+
+    created: str
+    """UTC time, ISO 8601."""
+    store: str
+    """Path of the store."""
+    store_checksum: str
+    """Its checksum."""
+    settings: dict[str, Any]
+    """Resolved settings."""
+    versions: dict[str, str]
+    """Of Python and the libraries that matter."""
+
+
+def claim(runs: Path, name: str, resume: bool, store: Path, checksum: str, settings: RunSettings) -> Path:
+    """The folder of run `name`: made for a new run, checked for a resumed one.
+
+    Raises `UserError` where the name is taken, is not there to resume, or belongs to something else.
+    """
+    if not _NAME.match(name):
+        raise UserError(f"run name '{name}' may only have letters, digits, '.', '_' and '-'")
+    run = runs / name
+    if not resume:
+        return _create(run, store, checksum, settings)
+    earlier = read_record(run)
+    if earlier.store_checksum != checksum:
+        raise UserError(
+            f"run {run} was trained on another store ({earlier.store}, checksum {earlier.store_checksum[:12]}), not on "
+            f"{store} ({checksum[:12]}); resume it with its own store or choose another --name"
+        )
+    changed = sorted(_differences(earlier.settings, settings.model_dump(mode="json")))
+    if changed:
+        raise UserError(
+            f"run {run} cannot be resumed with other settings: {', '.join(changed)}; give the earlier values "
+            "(they are in its run.json) or choose another --name"
+        )
+    return run
+
+
+def read_record(run: Path) -> RunRecord:
+    """The record of the run in folder `run`; raises `UserError`."""
+    file = run / "run.json"
+    if not file.is_file():
+        raise UserError(f"there is no run at {run}: {file} does not exist; check --name and --runs")
+    try:
+        content = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+    return validate(RunRecord, content, str(file))
+
+
+def _create(run: Path, store: Path, checksum: str, settings: RunSettings) -> Path:
+    try:
+        run.mkdir(parents=True)
+    except FileExistsError as error:
+        raise UserError(f"run {run} exists already; add --resume to continue it, or choose another --name") from error
+    except OSError as error:
+        raise UserError(f"cannot create {run}: {error.strerror}; choose a writable --runs") from error
+    packages = ("torch", "ray", "deepspeed", "numpy", "pyarrow", "prism-epi")
+    record = RunRecord(
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        store=str(store),
+        store_checksum=checksum,
+        settings=settings.model_dump(mode="json"),
+        versions={"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}},
+    )
+    write_durably(run / "run.json", record.model_dump_json(indent=1).encode())
+    return run
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> set[str]:
+    """Dotted keys whose values differ and may not."""
+    found: set[str] = set()
+    for key in old.keys() | new.keys():
+        path = prefix + key
+        if path in FREE_TO_CHANGE or old.get(key) == new.get(key):
+            continue
+        if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
+            found |= _differences(old[key], new[key], f"{path}.")
+        else:
+            found.add(f"{path} (was {old.get(key)!r}, is {new.get(key)!r})")
+    return found

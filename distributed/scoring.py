@@ -1,0 +1,180 @@
+"""Scores of pairs outside training: validation, evaluation and prediction take this one road.
+
+    elements -> tokens, each once -> pair features h, each once -> per support draw: environment, energy -> logits
+
+The pieces are the ones training calls (`trunk.encode`, `trunk.pair_features`, `score_episodes`), so a pair scored here
+with some support has the logit training would have given it. The trunk runs once per element and once per pair
+whatever the number of support draws. Tokens of large stores live in a memory-mapped temporary file.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_pipeline.store import KINDS, ElementTable, Kind, Store
+from data_pipeline.supports import draw_supports
+from distributed.settings import ScoringSettings
+from model.episode_model import EpisodeModel
+
+IN_MEMORY = 2 << 30
+"""Bytes of tokens kept in memory; more go to a temporary file."""
+
+Gather = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
+"""Puts the pair features of all workers together: (own features, total pairs) -> all features."""
+
+
+@dataclass(frozen=True)
+class LineScores:
+    """Scores of k pairs of one line."""
+
+    rows: NDArray[np.int64]
+    """(k,) row numbers."""
+    logits: NDArray[np.float32]
+    """(k, draws), log-odds with each support draw."""
+    neutral: NDArray[np.float32]
+    """(k,) U_I, the energy in a neutral environment; no support enters it."""
+    environment: NDArray[np.float32]
+    """(draws, dE), z_E of each draw's first support."""
+
+
+class Scorer:
+    """Scores pairs of a store with a model in evaluation mode."""
+
+    def __init__(
+        self,
+        model: EpisodeModel,
+        store: Store,
+        support: int,
+        settings: ScoringSettings,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """`support` is m; `progress` is called with the number of pairs put through the trunk."""
+        self.model, self.store, self.support, self.settings = model.eval(), store, support, settings
+        self.device = next(model.parameters()).device
+        self._progress = progress or (lambda pairs: None)
+
+    def score_line(
+        self,
+        rows: NDArray[np.int64],
+        pool: NDArray[np.int64],
+        draws: int,
+        seed: int,
+        share: tuple[int, int, Gather] | None = None,
+    ) -> LineScores:
+        """Score `rows` (k,) of one line with `draws` supports from `pool`.
+
+        `share` = (rank, world, gather) splits the trunk's work over workers; all get the same result.
+        """
+        plans = [draw_supports(self.store, rows, pool, self.support, seed + 7919 * draw) for draw in range(draws)]
+        needed = np.unique(np.concatenate([rows, *[support for plan in plans for support, _ in plan]]))
+        if share is None:
+            h = self.pair_features(needed)
+        else:
+            rank, world, gather = share
+            h = gather(self.pair_features(needed[rank::world]), len(needed))
+        logits = np.empty((len(rows), draws), dtype=np.float32)
+        neutral = np.empty(len(rows), dtype=np.float32)
+        environments = []
+        for draw, plan in enumerate(plans):
+            for index, (support, positions) in enumerate(plan):
+                query = rows[positions]
+                places = np.searchsorted(needed, np.concatenate([support, query]))
+                own_logits, own_neutral, environment = self._heads(h[places], support, query)
+                logits[positions, draw], neutral[positions] = own_logits, own_neutral
+                if index == 0:
+                    environments.append(environment)
+        return LineScores(rows, logits, neutral, np.stack(environments))
+
+    @torch.no_grad()
+    def pair_features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(k, d) float32 pair features of `rows`; d = 0 without a trunk."""
+        trunk = self.model.trunk
+        if trunk is None:
+            self._progress(len(rows))
+            return np.empty((len(rows), 0), dtype=np.float32)
+        pairs = self.store.pairs
+        enhancers, enhancer = np.unique(pairs.enhancer[rows], return_inverse=True)
+        promoters, promoter = np.unique(pairs.promoter[rows], return_inverse=True)
+        with tempfile.TemporaryDirectory() as folder:
+            tokens = {
+                kind: self._encode(kind, table, elements, Path(folder))
+                for kind, table, elements in zip(
+                    KINDS, (self.store.enhancers, self.store.promoters), (enhancers, promoters), strict=True
+                )
+            }
+            features = []
+            for first in range(0, len(rows), self.settings.pairs_per_batch):
+                part = slice(first, first + self.settings.pairs_per_batch)
+                features.append(self._join(tokens, enhancer[part], promoter[part]))
+                self._progress(len(features[-1]))
+        return np.concatenate(features) if features else np.empty((0, 0), dtype=np.float32)
+
+    def _join(
+        self, tokens: dict[Kind, tuple[Tensor, Tensor]], enhancer: NDArray[np.int64], promoter: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Pair features of one batch of pairs given as positions among the encoded elements."""
+        assert self.model.trunk is not None
+        sides, places = [], []
+        for kind, elements in zip(KINDS, (enhancer, promoter), strict=True):
+            distinct, place = np.unique(elements, return_inverse=True)
+            index = torch.from_numpy(distinct)
+            sides.append(tuple(part[index].to(self.device) for part in tokens[kind]))
+            places.append(torch.from_numpy(place).to(self.device))
+        with self.model.precision_context(self.device.type):
+            h = self.model.trunk.pair_features(sides[0], sides[1], places[0], places[1])
+        features: NDArray[np.float32] = h.float().cpu().numpy()
+        return features
+
+    def _encode(
+        self, kind: Kind, table: ElementTable, elements: NDArray[np.int64], folder: Path
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (U, T, d) and mask (U, T) of `elements`, encoded once each."""
+        assert self.model.trunk is not None
+        tokens = mask = None
+        for first in range(0, len(elements), self.settings.elements_per_batch):
+            part = elements[first : first + self.settings.elements_per_batch]
+            packed = torch.from_numpy(np.array(table.packed(part))).to(self.device)
+            with self.model.precision_context(self.device.type):
+                own_tokens, own_mask = self.model.trunk.encode(kind, packed)
+            if tokens is None or mask is None:
+                tokens = _room(len(elements), own_tokens, folder / f"{kind}.tokens")
+                mask = torch.empty((len(elements), *own_mask.shape[1:]), dtype=own_mask.dtype)
+            tokens[first : first + len(part)] = own_tokens.cpu()
+            mask[first : first + len(part)] = own_mask.cpu()
+        assert tokens is not None
+        assert mask is not None
+        return tokens, mask
+
+    @torch.no_grad()
+    def _heads(
+        self, h: NDArray[np.float32], support: NDArray[np.int64], query: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Logits (n,), neutral energies (n,) and z_E (dE,) of `query` given `support`, one episode."""
+        rows = np.concatenate([support, query])
+        distance = self.store.pairs.distance[rows].astype(np.float32)
+        distance[distance < 0] = np.nan
+        features = self.store.line_features[self.store.pairs.line[rows[:1]]]
+        scores = self.model.score_episodes(
+            self._episode(h), self._episode(distance), self._episode(self.store.signals(rows)),
+            torch.from_numpy(np.array(features)).to(self.device), len(support),
+        )  # fmt: skip
+        return scores.logits[0].cpu().numpy(), scores.neutral[0].cpu().numpy(), scores.environment[0].cpu().numpy()
+
+    def _episode(self, values: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(values).unsqueeze(0).to(self.device)
+
+
+def _room(count: int, like: Tensor, file: Path) -> Tensor:
+    shape, dtype = (count, *like.shape[1:]), like.dtype
+    numel = int(np.prod(shape))
+    if numel * like.element_size() <= IN_MEMORY:
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_file(str(file), shared=True, size=numel, dtype=dtype).view(shape)

@@ -1,0 +1,125 @@
+"""The tree of settings of one run; each branch is declared next to its owner.
+
+The resolved tree is stored with the run, with every checkpoint and with every report.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from data_pipeline.folds import FoldSettings
+from data_pipeline.plan import EpisodeSettings
+from data_pipeline.settings import Settings
+from data_pipeline.stream import StreamSettings
+from model.episode_model import ModelSettings
+from model.objective import ObjectiveSettings
+
+
+class OptimiserSettings(Settings):
+    """AdamW and its learning-rate schedule."""
+
+    lr: float = Field(1e-3, gt=0, le=1)
+    """Peak learning rate."""
+    weight_decay: float = Field(1e-3, ge=0, le=1)
+    """Decoupled weight decay; never applied to biases, norms and the scalars t, w, lambda, b."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay of the gradient average."""
+    beta2: float = Field(0.999, ge=0, lt=1)
+    """Decay of the squared-gradient average."""
+    clip: float = Field(1.0, ge=0, le=1e6)
+    """Largest global gradient norm; 0: no clipping."""
+    warmup_steps: int = Field(50, ge=0)
+    """Steps of linear warm-up from 0."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """Shape after warm-up; cosine falls to `final_share` at the last step."""
+    final_share: float = Field(0.05, ge=0, le=1)
+    """Share of `lr` left at the end of the cosine."""
+
+
+class EngineSettings(Settings):
+    """DeepSpeed and the device."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """What the workers share out: 0 nothing, 1 optimiser state, 2 and gradients, 3 and parameters."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU per worker where the cluster has them."""
+    offload_optimiser: bool = False
+    """Keep optimiser state in host memory (ZeRO 1-3)."""
+    offload_parameters: bool = False
+    """Keep idle parameters in host memory (ZeRO 3)."""
+    compile: bool = False
+    """Compile the module with torch.compile."""
+    threads: int = Field(0, ge=0, le=256)
+    """CPU threads per worker; 0: the worker's share of its host's cores."""
+
+
+class TrainSettings(Settings):
+    """How long to train, what to keep, when to stop."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seeds the plan, the initial weights and dropout."""
+    epochs: int = Field(20, ge=1, le=100_000)
+    """Most epochs to train."""
+    max_steps: int = Field(0, ge=0)
+    """Stop after this many steps; 0: no limit."""
+    patience: int = Field(3, ge=0)
+    """Epochs without a better validation score before stopping; 0: never stop early."""
+    checkpoint_every: int = Field(100, ge=0)
+    """Steps between checkpoints, beside the one at each epoch's end; 0: only at epoch ends."""
+    keep_best: int = Field(2, ge=1, le=100)
+    """Checkpoints to keep, best validation macro average precision first; the latest is kept too."""
+    log_every: int = Field(10, ge=1)
+    """Steps between records of the per-step metrics."""
+    max_failures: int = Field(2, ge=-1)
+    """Times a run recovers from a lost worker by itself, from its latest checkpoint; -1: without limit."""
+
+
+class ScoringSettings(Settings):
+    """How pairs are scored outside training: validation, evaluation, prediction."""
+
+    support_draws: int = Field(5, ge=1, le=100)
+    """Support sets drawn per line; scores are means over them."""
+    pairs_per_batch: int = Field(512, ge=1)
+    """Pairs put through the trunk's joint attention at a time."""
+    elements_per_batch: int = Field(256, ge=1)
+    """Elements encoded at a time."""
+    valid_pairs: int = Field(4000, ge=50)
+    """Most validation pairs scored at an epoch's end; more are thinned, the same ones each time."""
+
+
+class WorkerSettings(Settings):
+    """What the run asks of the Ray cluster."""
+
+    count: int = Field(1, ge=1, le=4096)
+    """Training workers."""
+    cpus: float = Field(1, gt=0, le=256)
+    """CPUs reserved per worker."""
+    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
+    """Ray placement strategy of the workers."""
+
+
+class RunSettings(Settings):
+    """Everything that decides a run's result, and how it is run."""
+
+    fold: FoldSettings = FoldSettings()
+    """Lines and chromosomes left out."""
+    episodes: EpisodeSettings = EpisodeSettings()
+    """Episode and step size."""
+    model: ModelSettings = ModelSettings()
+    """The episodic energy model."""
+    objective: ObjectiveSettings = ObjectiveSettings()
+    """Loss terms, balancing, curriculum."""
+    optimiser: OptimiserSettings = OptimiserSettings()
+    """AdamW."""
+    train: TrainSettings = TrainSettings()
+    """Length, checkpoints, stopping."""
+    scoring: ScoringSettings = ScoringSettings()
+    """Validation and evaluation."""
+    stream: StreamSettings = StreamSettings()
+    """Reading ahead."""
+    engine: EngineSettings = EngineSettings()
+    """DeepSpeed, device, precision."""
+    workers: WorkerSettings = WorkerSettings()
+    """Ray resources."""
