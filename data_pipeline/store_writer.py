@@ -148,7 +148,7 @@ class StoreWriter:
             windows=self._windows,
             lines=self._lines,
             chroms=self._chroms,
-            signals=self._signals,  # type: ignore[arg-type]
+            signals=self._signals,
             counts=self._counts | {f"quarantine/{reason}": n for reason, n in sorted((rejected or {}).items())},
             truth=truth or {},
             files=dict(sorted(self._files.items())),

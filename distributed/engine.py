@@ -20,22 +20,21 @@ from deepspeed.utils import (
     safe_set_full_optimizer_state,
     safe_set_local_optimizer_state,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 from distributed.settings import EngineSettings, OptimiserSettings
+from model.objective import TrainingModule
 from model.parameters import parameter_groups
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def start_engine(module: nn.Module, optimiser: OptimiserSettings, settings: EngineSettings, episodes: int) -> Any:
+def start_engine(module: TrainingModule, optimiser: OptimiserSettings, settings: EngineSettings, episodes: int) -> Any:
     """Wrap `module` in a DeepSpeed engine; `episodes` is the number per step on this worker."""
     groups = parameter_groups(module, optimiser.weight_decay)
     adamw = torch.optim.AdamW(groups, lr=optimiser.lr, betas=(optimiser.beta1, optimiser.beta2))
     zero: dict[str, Any] = {"stage": settings.zero_stage}
     if settings.zero_stage == 3:
-        # Heads stay whole, so that per-term gradients inside the forward need no gathering.
-        zero["stage3_param_persistence_threshold"] = 100_000
     if settings.offload_optimiser and settings.zero_stage > 0:
         zero["offload_optimizer"] = {"device": "cpu"}
     if settings.offload_parameters and settings.zero_stage == 3:
@@ -51,6 +50,11 @@ def start_engine(module: nn.Module, optimiser: OptimiserSettings, settings: Engi
         "wall_clock_breakdown": False,
     }
     engine, *_ = deepspeed.initialize(model=module, optimizer=adamw, config=config)
+    if settings.zero_stage == 3:
+        # ZeRO-3 brings a sharded parameter back for one backward only, and per-term gradients pass the heads several
+        # times; marked external, the heads stay whole from their first use on.
+        for parameter in module.head_parameters():
+            parameter.is_external_param = True
     if settings.compile:
         engine.compile()
     return engine

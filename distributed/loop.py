@@ -83,9 +83,9 @@ class Training:
         if checkpoint is not None:
             tensors, moments, self.state = load_checkpoint(checkpoint)
             module.load_state_dict(tensors)
-        deepspeed.utils.set_z3_leaf_modules(module, module.whole_modules(), raise_if_not_found=False)
         episodes = len(self.plan.slots(worker.rank, worker.world))
-        self.engine = start_engine(module.to(worker.device), settings.optimiser, settings.engine, episodes)
+        module.to(worker.device)
+        self.engine = start_engine(module, settings.optimiser, settings.engine, episodes)
         if moments is not None:
             load_moments(self.engine, moments)
         self.valid_rows = validation_rows(self.store, self.fold, settings.scoring.valid_pairs)
@@ -235,7 +235,7 @@ def build_module(store: Store, fold: Fold, settings: RunSettings) -> TrainingMod
     )
     rows = np.concatenate([fold.rows(store, line, "train") for line in fold.train_lines])
     labels = store.pairs.label[rows]
-    module.set_class_counts(int((labels == 1).sum()), int((labels == 0).sum()))
+    module.task.set_class_counts(int((labels == 1).sum()), int((labels == 0).sum()))
     sample = rows[:: -(-len(rows) // STATISTICS_ROWS)]
     transform = settings.model.signals.transform
     module.model.set_signal_statistics(*statistics(torch.from_numpy(store.signals(sample)), transform))

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,16 +127,15 @@ class Scorer:
         for kind, elements in zip(KINDS, (enhancer, promoter), strict=True):
             distinct, place = np.unique(elements, return_inverse=True)
             index = torch.from_numpy(distinct)
-            sides.append(tuple(part[index].to(self.device) for part in tokens[kind]))
+            vectors, mask = tokens[kind]
+            sides.append((vectors[index].to(self.device), mask[index].to(self.device)))
             places.append(torch.from_numpy(place).to(self.device))
         with self.model.precision_context(self.device.type):
             h = self.model.trunk.pair_features(sides[0], sides[1], places[0], places[1])
         features: NDArray[np.float32] = h.float().cpu().numpy()
         return features
 
-    def _encode(
-        self, kind: Kind, table: ElementTable, elements: NDArray[np.int64], folder: Path
-    ) -> tuple[Tensor, Tensor]:
+    def _encode(self, kind: Kind, table: ElementTable, elements: NDArray[Any], folder: Path) -> tuple[Tensor, Tensor]:
         """Tokens (U, T, d) and mask (U, T) of `elements`, encoded once each."""
         assert self.model.trunk is not None
         tokens = mask = None

@@ -84,8 +84,7 @@ class EpisodeModel(nn.Module):
             return batch.distance.new_zeros(*batch.enhancer.shape, 0)
         if batch.enhancer_packed.shape[1] == 0 or batch.promoter_packed.shape[1] == 0:
             raise UserError("the store has no sequences; set model.trunk.size=none to train on signals and distance")
-        device = batch.enhancer_packed.device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.settings.precision == "bf16"):
+        with self.precision_context(batch.enhancer_packed.device.type):
             enhancers = self.trunk.encode("enhancer", batch.enhancer_packed)
             promoters = self.trunk.encode("promoter", batch.promoter_packed)
             query = self._pairs(enhancers, promoters, batch, slice(batch.support, None))
@@ -93,6 +92,10 @@ class EpisodeModel(nn.Module):
             with torch.set_grad_enabled(keep_graph):
                 support = self._pairs(enhancers, promoters, batch, slice(None, batch.support))
         return torch.cat([support, query], dim=1).float()
+
+    def precision_context(self, device_type: str) -> torch.autocast:
+        """The arithmetic of the trunk, for whoever calls it directly."""
+        return torch.autocast(device_type, dtype=torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def _pairs(
         self, enhancers: tuple[Tensor, Tensor], promoters: tuple[Tensor, Tensor], batch: EpisodeBatch, part: slice

@@ -14,17 +14,17 @@ COMPLEMENT = dict(zip("ACGTMRWSYKVHDBN", "TGCAKYWSRMBDHVN", strict=True))
 
 
 @given(st.text(alphabet=LETTERS, min_size=0, max_size=64).filter(lambda text: len(text) % 2 == 0))
-def test_T12_2_pack_and_unpack_round_trip_all_iupac_letters(sequence: str) -> None:  # noqa: N802
+def test_T12_2_pack_and_unpack_round_trip_all_iupac_letters(sequence: str) -> None:
     assert unpack(pack(sequence, len(sequence))) == sequence
 
 
 @given(st.text(alphabet=LETTERS, min_size=0, max_size=64).filter(lambda text: len(text) % 2 == 0))
-def test_T12_2_reverse_complement_is_the_letterwise_complement_read_backwards(sequence: str) -> None:  # noqa: N802
+def test_T12_2_reverse_complement_is_the_letterwise_complement_read_backwards(sequence: str) -> None:
     expected = "".join(COMPLEMENT[letter] for letter in reversed(sequence))
     assert unpack(reverse_complement(pack(sequence, len(sequence)))) == expected
 
 
-def test_T12_2_complement_of_a_nibble_is_its_bit_reversal() -> None:  # noqa: N802
+def test_T12_2_complement_of_a_nibble_is_its_bit_reversal() -> None:
     for nibble, letter in enumerate(IUPAC[1:], start=1):
         complement = IUPAC.index(COMPLEMENT[letter])
         assert f"{complement:04b}" == f"{nibble:04b}"[::-1]
