@@ -34,7 +34,6 @@ def start_engine(module: TrainingModule, optimiser: OptimiserSettings, settings:
     groups = parameter_groups(module, optimiser.weight_decay)
     adamw = torch.optim.AdamW(groups, lr=optimiser.lr, betas=(optimiser.beta1, optimiser.beta2))
     zero: dict[str, Any] = {"stage": settings.zero_stage}
-    if settings.zero_stage == 3:
     if settings.offload_optimiser and settings.zero_stage > 0:
         zero["offload_optimizer"] = {"device": "cpu"}
     if settings.offload_parameters and settings.zero_stage == 3:
