@@ -53,7 +53,7 @@ def start_engine(module: TrainingModule, optimiser: OptimiserSettings, settings:
         # ZeRO-3 brings a sharded parameter back for one backward only, and per-term gradients pass the heads several
         # times; marked external, the heads stay whole from their first use on.
         for parameter in module.head_parameters():
-            parameter.is_external_param = True
+            parameter.is_external_param = True  # type: ignore[attr-defined]
     if settings.compile:
         engine.compile()
     return engine
@@ -79,8 +79,10 @@ def set_learning_rate(engine: Any, lr: float) -> None:
 def full_parameters(engine: Any) -> dict[str, Tensor]:
     """Whole fp32 parameters and buffers by name, on the CPU; collective."""
     stage = engine.zero_optimization_stage()
-    state = {name: buffer.detach().cpu().clone() for name, buffer in engine.module.named_buffers()}
-    for name, parameter in engine.module.named_parameters():
+    parameters = dict(engine.module.named_parameters())
+    saved = engine.module.state_dict()
+    state = {name: value.detach().cpu().clone() for name, value in saved.items() if name not in parameters}
+    for name, parameter in parameters.items():
         whole = parameter if stage == 0 else safe_get_full_fp32_param(parameter)
         state[name] = whole.detach().float().cpu().clone()
     return state
