@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
+STAMP := $(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: environment train test lint types
 
@@ -19,6 +20,14 @@ lint: environment
 
 types: environment
 	$(BIN)/mypy
+
+# One fold on the embedded simulated store, evaluated; the name of the run is free again each time.
+train: environment stores/simulated
+	$(BIN)/python distributed/train.py --store stores/simulated --config configs/train/simulated.yaml --name simulated-$(STAMP)
+	$(BIN)/python distributed/evaluate.py --run runs/simulated-$(STAMP)
+
+stores/simulated: | environment
+	$(BIN)/python data_pipeline/simulate.py --out $@
 
 test: environment
 	$(BIN)/python -m pytest
