@@ -29,6 +29,7 @@ STRADDLES = 3
 """Zone code of pairs between two zones."""
 
 _FEWEST_CHROMS = 5
+_ENDLESS = int(np.iinfo(np.int64).max)
 _REGION = re.compile(r"^(?P<chrom>[^:]+)(?::(?P<start>\d+)-(?P<end>\d+))?$")
 
 
@@ -152,9 +153,16 @@ class _Stretches:
         for region in regions:
             match = _REGION.match(region)
             if match is None or match["chrom"] not in self._names:
-                raise UserError(f"region '{region}' is not on a chromosome of the store ({', '.join(self._names)})")
-            start, end = int(match["start"] or 0), int(match["end"] or np.iinfo(np.int64).max)
-            intervals.append((self._names.index(match["chrom"]), start, end))
+                raise UserError(
+                    f"region '{region}' is not on a chromosome of the store ({', '.join(self._names)}); "
+                    "write chr1 or chr1:0-5000000"
+                )
+            unit = (self._names.index(match["chrom"]), int(match["start"] or 0), int(match["end"] or _ENDLESS))
+            if unit[1] >= unit[2]:
+                raise UserError(f"region '{region}' ends before it starts; write start-end in bp, as chr1:0-5000000")
+            if not any(_hit(chrom, middle, unit).any() for chrom, middle in self._position.values()):
+                raise UserError(f"region '{region}' holds no element of the store; choose a larger one or another")
+            intervals.append(unit)
         return intervals
 
     def chosen(
@@ -163,9 +171,7 @@ class _Stretches:
         """Random units holding at least `fraction` of the pairs by promoter, outside `avoid`; none if they cannot."""
         chrom, middle = self._position["promoter"]
         promoter = self._store.pairs.promoter
-        free = [
-            unit for unit in self._units if not _inside(chrom, middle, avoid or [])[_hit(chrom, middle, unit)].any()
-        ]
+        free = [unit for unit in self._units if not any(_overlap(unit, other) for other in avoid or [])]
         picked: list[tuple[int, int, int]] = []
         share = 0.0
         for index in np.random.default_rng([seed, len(self._units)]).permutation(len(free)):
@@ -195,12 +201,15 @@ class _Stretches:
 
     def describe(self, intervals: list[tuple[int, int, int]]) -> list[str]:
         """Intervals in the form the user writes them."""
-        endless = np.iinfo(np.int64).max
-        whole = [self._whole or (end == endless and start == 0) for _, start, end in intervals]
+        whole = [self._whole or (end == _ENDLESS and start == 0) for _, start, end in intervals]
         return [
             self._names[code] if is_whole else f"{self._names[code]}:{start}-{end}"
             for (code, start, end), is_whole in zip(intervals, whole, strict=True)
         ]
+
+
+def _overlap(one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
+    return one[0] == other[0] and one[1] < other[2] and other[1] < one[2]
 
 
 def _hit(chrom: NDArray[np.int64], middle: NDArray[np.int64], unit: tuple[int, int, int]) -> NDArray[np.bool_]:

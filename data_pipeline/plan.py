@@ -26,6 +26,8 @@ from data_pipeline.store import Store
 
 _LINES, _QUERY, _SUPPORT = range(3)
 """Purposes of random streams; one number each, so that no two streams are the same."""
+_CHECKED_TURNS = 32
+"""Episodes per line that are drawn at the start, to find a line that cannot fill them before training does."""
 
 
 class EpisodeSettings(Settings):
@@ -131,7 +133,9 @@ class Plan:
         pairs = len(self._rows[index])
         if pairs < self.settings.support + self.settings.query:
             raise UserError(self._too_few(line, pairs))
-        self._support(0, index, 0, self._draw_shuffle(0, index, 0)[: self.settings.query])
+        size, shuffle = self.settings.query, self._draw_shuffle(0, index, 0)
+        for turn in range(min(pairs // size, _CHECKED_TURNS)):
+            self._support(0, index, turn, shuffle[turn * size : (turn + 1) * size])
 
     def _too_few(self, line: str, pairs: int) -> str:
         return (
