@@ -71,6 +71,8 @@ class Scores:
     """(E, n, dI) z_I of the query pairs."""
     environment: Tensor
     """(E, dE) z_E as inferred from the support set."""
+    codes: Tensor
+    """(E, m, dE) codes of the support pairs that z_E is pooled from; m = 0 where the energy alone was asked."""
 
 
 def guarded(x: Tensor) -> Tensor:
@@ -196,7 +198,8 @@ class Energy(nn.Module):
         resistance, shift = self._environment(environment, local, scale)
         gates, r = self.modulation(resistance, shift)
         logits, temperature = self.readout((u * gates).sum(dim=-1) - r)
-        return Scores(logits, u.sum(dim=-1), gates, resistance, r, temperature, invariant, environment)
+        codes = environment.new_zeros(len(environment), 0, environment.shape[-1])
+        return Scores(logits, u.sum(dim=-1), gates, resistance, r, temperature, invariant, environment, codes)
 
     def _environment(self, environment: Tensor, local: Tensor | None, scale: Tensor) -> tuple[Tensor, Tensor]:
         raw = self.resistance(environment, local)

@@ -112,20 +112,22 @@ class SupportEncoder(nn.Module):
             self.code = mlp([inputs, *[settings.hidden] * settings.depth, settings.width], settings.dropout)
             self.pool = ENCODERS[settings.encoder]()
 
-    def forward(self, h: Tensor, signals: Tensor, line_features: Tensor) -> Tensor:
-        """z_E (E, width) from h (E, m, d), signals (E, m, S) and line_features (E, F), both standardised.
+    def forward(self, h: Tensor, signals: Tensor, line_features: Tensor) -> tuple[Tensor, Tensor]:
+        """z_E (E, width) and its codes (E, m, width) from h (E, m, d), signals (E, m, S), line_features (E, F).
 
-        Without support pairs (m = 0) the prior mean.
+        Signals and line features are standardised. Without support pairs (m = 0) z_E is the prior mean; without an
+        encoder both are zero.
         """
         episodes, m = h.shape[:2]
         if self.code is None:
-            return h.new_zeros(episodes, self.settings.width)
+            return h.new_zeros(episodes, self.settings.width), h.new_zeros(episodes, m, self.settings.width)
         if m == 0:
-            return self.prior().expand(episodes, -1)
+            return self.prior().expand(episodes, -1), h.new_zeros(episodes, 0, self.settings.width)
         inputs = [h if self.settings.trunk_gradient else h.detach()]
         inputs += [signals] if self.signals else []
         inputs += [line_features.unsqueeze(1).expand(-1, m, -1)] if self.line_features else []
-        return self.pool(self.code(torch.cat(inputs, dim=-1)))
+        codes = self.code(torch.cat(inputs, dim=-1))
+        return self.pool(codes), codes
 
 
 class LocalEnvironment(nn.Module):

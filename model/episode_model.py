@@ -105,8 +105,11 @@ class EpisodeModel(nn.Module):
         features = self.trunk.pair_features(enhancers, promoters, enhancer.flatten(), promoter.flatten())
         return features.view(*enhancer.shape, -1)
 
-    def infer_environment(self, h: Tensor, signals: Tensor, line_features: Tensor) -> Tensor:
-        """z_E (E, dE) from support features h (E, m, d), raw signals (E, m, S) and raw line_features (E, F)."""
+    def infer_environment(self, h: Tensor, signals: Tensor, line_features: Tensor) -> tuple[Tensor, Tensor]:
+        """z_E (E, dE) and the codes (E, m, dE) of the support pairs it comes from.
+
+        Support features h (E, m, d), raw signals (E, m, S), raw line_features (E, F).
+        """
         return self.support(h, self.standardise_signals(signals), self.standardise_line(line_features))
 
     def score(self, h: Tensor, distance: Tensor, signals: Tensor, environment: Tensor) -> Scores:
@@ -131,14 +134,14 @@ class EpisodeModel(nn.Module):
         h (E, m+n, d), distance (E, m+n) bp, signals (E, m+n, S), line_features (E, F); where `without_context` (E,)
         bool is true the prior mean replaces z_E. In training mode the prior mean then learns from this step.
         """
-        inferred = self.infer_environment(h[:, :support], signals[:, :support], line_features)
+        inferred, codes = self.infer_environment(h[:, :support], signals[:, :support], line_features)
         used = inferred
         if without_context is not None:
             used = torch.where(without_context.unsqueeze(1), self.support.prior(), inferred)
         if self.training:
             self.support.prior.observe(inferred)
         scores = self.score(h[:, support:], distance[:, support:], signals[:, support:], used)
-        return replace(scores, environment=inferred)
+        return replace(scores, environment=inferred, codes=codes)
 
     def forward(self, batch: EpisodeBatch) -> Scores:
         """Scores of the batch's query pairs; the road of evaluation and prediction."""

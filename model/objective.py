@@ -9,8 +9,7 @@ Cost: step 4 passes K+1 times through the heads, never through the trunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -19,25 +18,15 @@ from data_pipeline.batch import EpisodeBatch
 from data_pipeline.settings import Settings
 from model.balancing import Balance, BalanceSettings, Targets, gradient_norms
 from model.curriculum import CurriculumSettings, environment_scale
-from model.decoupling import Correlation, CorrSettings
 from model.energy import Scores
 from model.episode_model import EpisodeModel, ModelSettings
-from model.invariance import GradientReversal, GrlSettings
 from model.step import Gather, GlobalStep, gather_step
 from model.task_loss import TaskLoss, TaskSettings
-from model.terms import LossTerm, TermSettings, TermValue
+from model.term_registry import TERMS, TermsSettings
+from model.terms import TermSettings, TermValue
 
 BOUND_TOLERANCE = 1e-5
 """A loss this far below its lower bound is still rounding."""
-
-
-class TermsSettings(Settings):
-    """The loss terms beside the task; one field per entry of `TERMS`."""
-
-    grl: GrlSettings = GrlSettings()
-    """Line-adversarial invariance of z_I."""
-    corr: CorrSettings = CorrSettings()
-    """Decorrelation of z_I and z_E."""
 
 
 class ObjectiveSettings(Settings):
@@ -51,13 +40,6 @@ class ObjectiveSettings(Settings):
     """How they are weighted."""
     curriculum: CurriculumSettings = CurriculumSettings()
     """When the environment begins to act."""
-
-
-TERMS: dict[str, Callable[[Any, ModelSettings, int], LossTerm]] = {
-    "grl": lambda own, model, lines: GradientReversal(own, model.energy.invariant_width, lines),
-    "corr": lambda own, model, lines: Correlation(own),
-}
-"""Makers of the loss terms from their settings, the model's settings and the number of training lines."""
 
 
 class TrainingModule(nn.Module):

@@ -36,6 +36,8 @@ class GlobalStep:
     """(G,) int64, -1 for a line not trained on."""
     line_features: Tensor
     """(G, F) float32."""
+    rows: Tensor
+    """(G, m+n) int64, row numbers of the pairs in the store."""
     support: int
     """m."""
 
@@ -45,10 +47,11 @@ def gather_step(batch: EpisodeBatch, h: Tensor, gather: Gather) -> GlobalStep:
     # Two halves of 20 bits, because float32 holds no larger integer exactly; an ordering key, so sums may wrap.
     key = batch.rows.sum(dim=1)
     columns = [key >> 20, key & 0xFFFFF, batch.line, batch.distance, batch.labels, batch.signals, batch.line_features]
+    columns += [batch.rows >> 20, batch.rows & 0xFFFFF]
     flat = [column.reshape(len(key), -1).float() for column in columns]
-    everyone = gather(torch.cat(flat, dim=1))
-    high, low, line, distance, labels, signals, line_features = everyone.split([part.shape[1] for part in flat], dim=1)
-    order = torch.argsort((high.long() << 20 | low.long()).squeeze(1), stable=True)
+    everyone = gather(torch.cat(flat, dim=1)).split([part.shape[1] for part in flat], dim=1)
+    high, low, line, distance, labels, signals, line_features, rows_high, rows_low = everyone
+    order = torch.argsort(_whole(high, low).squeeze(1), stable=True)
     return GlobalStep(
         h=gather(h).index_select(0, order),
         distance=distance[order],
@@ -56,5 +59,10 @@ def gather_step(batch: EpisodeBatch, h: Tensor, gather: Gather) -> GlobalStep:
         labels=labels[order],
         line=line[order].long().squeeze(1),
         line_features=line_features[order],
+        rows=_whole(rows_high, rows_low)[order],
         support=batch.support,
     )
+
+
+def _whole(high: Tensor, low: Tensor) -> Tensor:
+    return high.long() << 20 | low.long()

@@ -40,15 +40,15 @@ def test_T6_1_the_order_of_the_support_set_does_not_matter() -> None:
     m = model(tracks=3)
     h, _, signals, features = pieces(m)
     order = torch.randperm(h.shape[1])
-    z = m.infer_environment(h, signals, features)
-    assert torch.allclose(m.infer_environment(h[:, order], signals[:, order], features), z, atol=1e-6)
+    z, _ = m.infer_environment(h, signals, features)
+    assert torch.allclose(m.infer_environment(h[:, order], signals[:, order], features)[0], z, atol=1e-6)
 
 
 def test_T6_2_a_support_set_given_twice_is_the_same_support_set() -> None:
     m = model(tracks=3)
     h, _, signals, features = pieces(m)
-    doubled = m.infer_environment(torch.cat([h, h], dim=1), torch.cat([signals, signals], dim=1), features)
-    assert torch.allclose(doubled, m.infer_environment(h, signals, features), atol=1e-6)
+    doubled, _ = m.infer_environment(torch.cat([h, h], dim=1), torch.cat([signals, signals], dim=1), features)
+    assert torch.allclose(doubled, m.infer_environment(h, signals, features)[0], atol=1e-6)
 
 
 def test_T6_3_support_of_one_episode_never_reaches_another() -> None:
@@ -87,7 +87,7 @@ def test_T6_4_cached_pieces_give_the_logits_of_the_whole_forward() -> None:
         promoters = m.trunk.encode("promoter", batch.promoter_packed)
         h = m.trunk.pair_features(enhancers, promoters, batch.enhancer.flatten(), batch.promoter.flatten())
         h = h.view(*batch.enhancer.shape, -1)
-        z = m.infer_environment(h[:, :4], batch.signals[:, :4], batch.line_features)
+        z, _ = m.infer_environment(h[:, :4], batch.signals[:, :4], batch.line_features)
         scores = m.score(h[:, 4:], batch.distance[:, 4:], batch.signals[:, 4:], z)
         assert torch.allclose(scores.logits, m.logits(batch), atol=1e-6)
 
@@ -152,7 +152,7 @@ def test_without_support_the_prior_mean_stands_in() -> None:
         m(episodes(seed=seed))
     m.eval()
     batch = episodes()
-    z = m.infer_environment(m.represent(batch)[:, :0], batch.signals[:, :0], batch.line_features)
+    z, _ = m.infer_environment(m.represent(batch)[:, :0], batch.signals[:, :0], batch.line_features)
     assert torch.equal(z, m.support.prior.mean.expand(3, -1))
     assert z.any()
 
