@@ -18,11 +18,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray.data
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from ray.data import ExecutionResources
 
 from data_pipeline.batch import EpisodeBatch
 from data_pipeline.plan import Plan
@@ -105,6 +103,9 @@ def stream(
     store_path: Path, plan: Plan, start: int, stop: int, rank: int, world: int, settings: StreamSettings
 ) -> Iterator[EpisodeBatch]:
     """Yield worker `rank`'s batch of each step in [start, stop), read ahead by Ray Data."""
+    # Not at the top: settings and `gather` are also used where there is no Ray (prediction with --local).
+    import ray.data
+
     per_step = len(plan.slots(rank, world))
     support = plan.settings.support
     blocks = [
@@ -131,7 +132,7 @@ def stream(
     dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
     context = dataset.context
     context.execution_options.preserve_order = True
-    context.execution_options.resource_limits = ExecutionResources()
+    context.execution_options.resource_limits = ray.data.ExecutionResources()
     context.enable_progress_bars = False
     dataset = dataset.map_batches(
         read,

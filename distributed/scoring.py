@@ -13,14 +13,14 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_pipeline.store import KINDS, ElementTable, Kind, Store
+from data_pipeline.store import KINDS, Kind, Store
 from data_pipeline.supports import draw_supports
 from distributed.settings import ScoringSettings
 from model.episode_model import EpisodeModel
@@ -30,6 +30,28 @@ IN_MEMORY = 2 << 30
 
 Gather = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 """Puts the pair features of all workers together: (own features, total pairs) -> all features."""
+
+
+class Tokens(Protocol):
+    """Encoded elements, wherever they are kept."""
+
+    def take(self, positions: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Tokens (k, T, d) and mask (k, T) bool of the elements at `positions` (k,)."""
+
+
+@dataclass(frozen=True)
+class EncodedElements:
+    """Encoded elements in memory, or in one memory-mapped file."""
+
+    tokens: Tensor
+    """(U, T, d)."""
+    mask: Tensor
+    """(U, T) bool, true where a token holds a known base."""
+
+    def take(self, positions: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Tokens (k, T, d) and mask (k, T) bool of the elements at `positions` (k,)."""
+        index = torch.from_numpy(positions)
+        return self.tokens[index], self.mask[index]
 
 
 @dataclass(frozen=True)
@@ -88,7 +110,7 @@ class Scorer:
             for index, (support, positions) in enumerate(plan):
                 query = rows[positions]
                 places = np.searchsorted(needed, np.concatenate([support, query]))
-                own_logits, own_neutral, environment = self._heads(h[places], support, query)
+                own_logits, own_neutral, environment = self.heads(h[places], support, query)
                 logits[positions, draw], neutral[positions] = own_logits, own_neutral
                 if index == 0:
                     environments.append(environment)
@@ -105,39 +127,39 @@ class Scorer:
         enhancers, enhancer = np.unique(pairs.enhancer[rows], return_inverse=True)
         promoters, promoter = np.unique(pairs.promoter[rows], return_inverse=True)
         with tempfile.TemporaryDirectory() as folder:
-            tokens = {
-                kind: self._encode(kind, table, elements, Path(folder))
-                for kind, table, elements in zip(
-                    KINDS, (self.store.enhancers, self.store.promoters), (enhancers, promoters), strict=True
-                )
+            tokens: dict[Kind, Tokens] = {
+                kind: self.encode(kind, elements, Path(folder))
+                for kind, elements in zip(KINDS, (enhancers, promoters), strict=True)
             }
             features = []
             for first in range(0, len(rows), self.settings.pairs_per_batch):
                 part = slice(first, first + self.settings.pairs_per_batch)
-                features.append(self._join(tokens, enhancer[part], promoter[part]))
+                features.append(self.join(tokens, enhancer[part], promoter[part]))
                 self._progress(len(features[-1]))
         return np.concatenate(features) if features else np.empty((0, 0), dtype=np.float32)
 
-    def _join(
-        self, tokens: dict[Kind, tuple[Tensor, Tensor]], enhancer: NDArray[np.int64], promoter: NDArray[np.int64]
+    @torch.no_grad()
+    def join(
+        self, tokens: dict[Kind, Tokens], enhancer: NDArray[np.int64], promoter: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Pair features of one batch of pairs given as positions among the encoded elements."""
+        """Pair features (k, d) float32 of one batch of pairs given as positions (k,) among the encoded elements."""
         assert self.model.trunk is not None
         sides, places = [], []
         for kind, elements in zip(KINDS, (enhancer, promoter), strict=True):
             distinct, place = np.unique(elements, return_inverse=True)
-            index = torch.from_numpy(distinct)
-            vectors, mask = tokens[kind]
-            sides.append((vectors[index].to(self.device), mask[index].to(self.device)))
+            vectors, mask = tokens[kind].take(distinct)
+            sides.append((vectors.to(self.device), mask.to(self.device)))
             places.append(torch.from_numpy(place).to(self.device))
         with self.model.precision_context(self.device.type):
             h = self.model.trunk.pair_features(sides[0], sides[1], places[0], places[1])
         features: NDArray[np.float32] = h.float().cpu().numpy()
         return features
 
-    def _encode(self, kind: Kind, table: ElementTable, elements: NDArray[Any], folder: Path) -> tuple[Tensor, Tensor]:
-        """Tokens (U, T, d) and mask (U, T) of `elements`, encoded once each."""
+    @torch.no_grad()
+    def encode(self, kind: Kind, elements: NDArray[Any], folder: Path) -> EncodedElements:
+        """Encode `elements` (U,), rows of the table of `kind`; what is too large for memory goes to `folder`."""
         assert self.model.trunk is not None
+        table = self.store.enhancers if kind == "enhancer" else self.store.promoters
         tokens = mask = None
         for first in range(0, len(elements), self.settings.elements_per_batch):
             part = elements[first : first + self.settings.elements_per_batch]
@@ -151,10 +173,10 @@ class Scorer:
             mask[first : first + len(part)] = own_mask.cpu()
         assert tokens is not None
         assert mask is not None
-        return tokens, mask
+        return EncodedElements(tokens, mask)
 
     @torch.no_grad()
-    def _heads(
+    def heads(
         self, h: NDArray[np.float32], support: NDArray[np.int64], query: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Logits (n,), neutral energies (n,) and z_E (dE,) of `query` given `support`, one episode."""

@@ -1,0 +1,236 @@
+"""Scores of many pairs in parts that any process can work on.
+
+    encode     elements used by the pairs -> tokens, each once, in files of a few hundred elements
+    support    pairs of all support sets  -> pair features
+    score      a few thousand pairs at a time -> logits with each support draw
+
+Parts share nothing but files in one work folder (the exported model, row numbers, tokens), so they run in this process
+or as Ray tasks on hosts that see the folder. Memory is a few tokens files and one part of pairs per process, disk is
+one set of tokens per element. The pieces are those of `Scorer`, so a pair has the logit that evaluation would give it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from data_pipeline.errors import UserError
+from data_pipeline.store import KINDS, Kind, Store
+from data_pipeline.store_writer import FullDiskNamed
+from data_pipeline.supports import draw_supports
+from distributed.deployment import Deployment, open_export, write_export
+from distributed.executors import Arrays, Executor
+from distributed.matched_store import MatchedStore
+from distributed.scoring import Scorer, Tokens
+from distributed.settings import ScoringSettings
+
+ELEMENTS_PER_FILE = 512
+PAIRS_PER_PART = 4096
+OPEN_FILES = 64
+"""Token files of one kind that a process keeps mapped."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process must know to work on a part; it travels with every part, everything large is in files."""
+
+    work: Path
+    """Folder that all processes see."""
+    store: Path
+    """Store of the pairs."""
+    scoring: ScoringSettings
+    """Batch sizes."""
+
+
+@dataclass(frozen=True)
+class Supports:
+    """Support sets of all draws, and which of them each pair is scored with."""
+
+    rows: NDArray[np.int64]
+    """(k,) pairs to score, store rows."""
+    sets: NDArray[np.int64]
+    """(s, m) store rows of each support set."""
+    serving: NDArray[np.int32]
+    """(k, draws) support set of each pair in each draw; it shares no element with the pair."""
+
+
+def plan_supports(store: Store, rows: NDArray[np.int64], size: int, draws: int, seed: int) -> Supports:
+    """Supports of `size` pairs for `rows` (k,), drawn per line from these rows themselves.
+
+    Raises `UserError` naming the line where its pairs cannot give them.
+    """
+    sets: list[NDArray[np.int64]] = []
+    serving = np.empty((len(rows), draws), dtype=np.int32)
+    line_of = store.pairs.line[rows]
+    for line in np.unique(line_of):
+        mine = np.flatnonzero(line_of == line)
+        for draw in range(draws):
+            for support, positions in _draw(store, rows[mine], size, seed + 7919 * draw):
+                serving[mine[positions], draw] = len(sets)
+                sets.append(support)
+    return Supports(rows, np.stack(sets), serving)
+
+
+def _draw(
+    store: Store, rows: NDArray[np.int64], size: int, seed: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    try:
+        return draw_supports(store, rows, rows, size, seed)
+    except UserError as error:
+        line = store.lines[store.pairs.line[rows[0]]]
+        enhancers, promoters = (len(np.unique(own[rows])) for own in (store.pairs.enhancer, store.pairs.promoter))
+        raise UserError(
+            f"line '{line}' has too few pairs: each must be scored with {size} others that share no element with it, "
+            f"and there are {len(rows)} pairs of {enhancers} enhancers and {promoters} promoters; add pairs of other "
+            "elements of this line, or give a smaller --support"
+        ) from error
+
+
+def score_pairs(
+    deployment: Deployment, store: MatchedStore, supports: Supports, job: Job, executor: Executor
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Yield logits (k, draws) and neutral energies (k,) of stretches of `supports.rows`, in their order."""
+    write_export(deployment, job.work / "model")
+    used = np.unique(np.concatenate([supports.rows, supports.sets.reshape(-1)]))
+    elements = {"enhancer": np.unique(store.pairs.enhancer[used]), "promoter": np.unique(store.pairs.promoter[used])}
+    support_rows = np.unique(supports.sets)
+    arrays = {f"{kind}s": elements[kind] for kind in KINDS}
+    arrays |= {"rows": supports.rows, "sets": supports.sets, "serving": supports.serving, "support_rows": support_rows}
+    for name, values in arrays.items():
+        _save(job.work / f"{name}.npy", values)
+    try:
+        features = np.empty((len(support_rows), 0), dtype=np.float32)
+        if deployment.description.model.trunk.shape:
+            _encode_all(job, elements, executor)
+            parts = executor(partial(support_part, job), _parts(len(support_rows), PAIRS_PER_PART))
+            features = np.concatenate([part["h"] for part in parts])
+        _save(job.work / "support_features.npy", features)
+        with tqdm(total=len(supports.rows), desc="score pairs", unit="pair") as bar:
+            for part in executor(partial(score_part, job), _parts(len(supports.rows), PAIRS_PER_PART)):
+                bar.update(len(part["neutral"]))
+                yield part["logits"], part["neutral"]
+    finally:
+        # They map files of a folder that is about to go.
+        _opened.cache_clear()
+
+
+def _encode_all(job: Job, elements: dict[str, NDArray[np.int32]], executor: Executor) -> None:
+    with tqdm(total=sum(map(len, elements.values())), desc="encode elements", unit="element") as bar:
+        for kind in KINDS:
+            for part in executor(partial(encode_part, job, kind), _parts(len(elements[kind]), ELEMENTS_PER_FILE)):
+                bar.update(int(part["encoded"].sum()))
+
+
+def encode_part(job: Job, kind: Kind, part: int) -> Arrays:
+    """Encode the elements of one tokens file."""
+    opened = _opened(job)
+    elements = opened.arrays[f"{kind}s"][part * ELEMENTS_PER_FILE : (part + 1) * ELEMENTS_PER_FILE]
+    encoded = opened.scorer.encode(kind, elements, job.work)
+    _save(_tokens_file(job.work, kind, part, "tokens"), encoded.tokens.float().numpy())
+    _save(_tokens_file(job.work, kind, part, "mask"), encoded.mask.numpy())
+    return {"encoded": np.array([len(elements)])}
+
+
+def support_part(job: Job, part: int) -> Arrays:
+    """Pair features h (k, d) of a part of the support pairs."""
+    opened = _opened(job)
+    return {"h": opened.features(opened.arrays["support_rows"][_slice(part)])}
+
+
+def score_part(job: Job, part: int) -> Arrays:
+    """Logits (k, draws) and neutral energies (k,) of a part of the pairs."""
+    opened = _opened(job)
+    arrays = opened.arrays
+    support_h = np.load(job.work / "support_features.npy", mmap_mode="r")
+    rows, serving = arrays["rows"][_slice(part)], arrays["serving"][_slice(part)]
+    h = opened.features(rows)
+    logits, neutral = np.empty(serving.shape, dtype=np.float32), np.empty(len(rows), dtype=np.float32)
+    for number in np.unique(serving):
+        where, draw = np.nonzero(serving == number)
+        support = arrays["sets"][number]
+        own = support_h[np.searchsorted(arrays["support_rows"], support)]
+        episode = np.concatenate([own, h[where]])
+        logits[where, draw], neutral[where], _ = opened.scorer.heads(episode, support, rows[where])
+    return {"logits": logits, "neutral": neutral}
+
+
+class _Opened:
+    """Model, store and arrays of a job in one process."""
+
+    def __init__(self, job: Job) -> None:
+        deployment = open_export(job.work / "model")
+        self.store = MatchedStore.of(job.store, deployment.description)
+        model = deployment.build()
+        self.scorer = Scorer(model, self.store, deployment.description.support, job.scoring)
+        names = ("enhancers", "promoters", "rows", "sets", "serving", "support_rows")
+        self.arrays = {name: np.load(job.work / f"{name}.npy", mmap_mode="r") for name in names}
+        self.tokens: dict[Kind, Tokens] = {kind: TokenFiles(job.work, kind) for kind in KINDS}
+
+    def features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Pair features (k, d) of store `rows`, from the encoded elements; d = 0 without a trunk."""
+        if self.scorer.model.trunk is None:
+            return np.empty((len(rows), 0), dtype=np.float32)
+        pairs, size = self.store.pairs, self.scorer.settings.pairs_per_batch
+        enhancer = np.searchsorted(self.arrays["enhancers"], pairs.enhancer[rows])
+        promoter = np.searchsorted(self.arrays["promoters"], pairs.promoter[rows])
+        parts = [slice(first, first + size) for first in range(0, len(rows), size)]
+        return np.concatenate([self.scorer.join(self.tokens, enhancer[part], promoter[part]) for part in parts])
+
+
+class TokenFiles:
+    """The tokens that `encode_part` wrote, mapped as they are needed."""
+
+    def __init__(self, work: Path, kind: Kind) -> None:
+        """Nothing is opened yet."""
+        self._work, self._kind = work, kind
+        self._open = lru_cache(maxsize=OPEN_FILES)(self._map)
+
+    def take(self, positions: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Tokens (k, T, d) float32 and mask (k, T) bool of the elements at `positions` (k,)."""
+        files, inside = np.divmod(positions, ELEMENTS_PER_FILE)
+        tokens = mask = None
+        for file in np.unique(files):
+            where = files == file
+            own_tokens, own_mask = self._open(int(file))
+            if tokens is None or mask is None:
+                tokens = np.empty((len(positions), *own_tokens.shape[1:]), dtype=np.float32)
+                mask = np.empty((len(positions), *own_mask.shape[1:]), dtype=bool)
+            tokens[where], mask[where] = own_tokens[inside[where]], own_mask[inside[where]]
+        return torch.from_numpy(tokens), torch.from_numpy(mask)
+
+    def _map(self, part: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        tokens, mask = (
+            np.load(_tokens_file(self._work, self._kind, part, name), mmap_mode="r") for name in ("tokens", "mask")
+        )
+        return tokens, mask
+
+
+@lru_cache(maxsize=1)
+def _opened(job: Job) -> _Opened:
+    return _Opened(job)
+
+
+def _tokens_file(work: Path, kind: Kind, part: int, name: str) -> Path:
+    return work / f"{kind}-{part:06d}.{name}.npy"
+
+
+def _save(file: Path, values: NDArray[Any]) -> None:
+    with FullDiskNamed(file):
+        np.save(file, values)
+
+
+def _parts(count: int, size: int) -> int:
+    return -(-count // size)
+
+
+def _slice(part: int) -> slice:
+    return slice(part * PAIRS_PER_PART, (part + 1) * PAIRS_PER_PART)

@@ -1,0 +1,72 @@
+"""Two ways to work through the parts of a prediction: in this process, or as Ray Data tasks.
+
+Both call the same function with the part numbers 0, 1, ... and yield its results in that order, so they give the same
+numbers. This module imports Ray only when it is asked to use it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from numpy.typing import NDArray
+
+from data_pipeline.errors import UserError
+
+Arrays = dict[str, NDArray[Any]]
+"""Equally long columns, (k, ...)."""
+Part = Callable[[int], Arrays]
+"""Works on one part; importable and picklable, because it may run in another process."""
+Executor = Callable[[Part, int], Iterator[Arrays]]
+"""(function, number of parts) -> results in order; several parts may come as one."""
+
+
+def in_process(function: Part, parts: int) -> Iterator[Arrays]:
+    """One part after the other, here."""
+    return map(function, range(parts))
+
+
+def on_ray(workers: int = 0) -> Executor:
+    """Ray Data tasks on the cluster that is there or a local one; `workers` at a time, 0: one per GPU, or per CPU."""
+
+    def run(function: Part, parts: int) -> Iterator[Arrays]:
+        return _ray_data(function, parts, workers)
+
+    return run
+
+
+def _ray_data(function: Part, parts: int, workers: int) -> Iterator[Arrays]:
+    import ray.data
+
+    from distributed.cluster import join_ray
+
+    join_ray(max(workers, 1))
+    total = ray.cluster_resources()
+    gpus = int(total.get("GPU", 0))
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+    def work(batch: Arrays) -> Arrays:
+        return function(int(batch["part"][0]))
+
+    dataset: ray.data.Dataset = ray.data.from_items(
+        [{"part": part} for part in range(parts)], override_num_blocks=parts
+    )
+    context = dataset.context
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    dataset = dataset.map_batches(
+        work,
+        batch_size=1,
+        num_cpus=1,
+        num_gpus=1 if gpus else 0,
+        compute=ray.data.TaskPoolStrategy(size=workers or gpus or int(total["CPU"])),
+    )
+    try:
+        yield from dataset.iter_batches(batch_size=None, batch_format="numpy")
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, UserError):
+            # Without the stack of the other process, which is of no use to who made the mistake.
+            raise UserError(str(cause)) from error
+        raise

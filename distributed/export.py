@@ -1,0 +1,61 @@
+"""Export a run's best checkpoint as a folder that predicts anywhere: safetensors and JSON, no Ray, no store.
+
+python distributed/export.py --run runs/NAME --out models/NAME
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from data_pipeline.errors import command_line
+from distributed.deployment import ModelDescription, open_run, write_export
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def print_description(description: ModelDescription, console: Console) -> None:
+    """Print what a model is and what it expects."""
+    origin, windows = description.origin, description.windows
+    rows = {
+        "trained": f"run {origin.run}, {origin.checkpoint}, validation average precision {origin.score:.4f}",
+        "lines": ", ".join(description.train_lines),
+        "windows": f"enhancer {windows['enhancer']} bp, promoter {windows['promoter']} bp"
+        if description.model.trunk.shape
+        else "no sequence (trunk.size=none)",
+        "signals": ", ".join(description.signal_names) or "none",
+        "support": f"{description.support} pairs of the line",
+    }
+    if calibration := description.calibration:
+        rows["calibration"] = (
+            f"probability = sigmoid(logit / {calibration.temperature:.4g} + {calibration.bias:.4g}), "
+            f"threshold {calibration.threshold:.4g}"
+        )
+    else:
+        rows["calibration"] = (
+            "none, so there will be logits but no probabilities; "
+            f"run evaluate.py --run runs/{origin.run} and export again for them"
+        )
+    for name, value in rows.items():
+        console.print(f"{name:<12}{value}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def main(
+    run: Annotated[Path, typer.Option(help="Folder of a trained run.")],
+    out: Annotated[Path, typer.Option(help="Folder of the exported model; must not exist.")],
+) -> None:
+    """Write the best checkpoint of a run as model.safetensors and model.json."""
+    console = Console()
+    deployment = open_run(run)
+    write_export(deployment, out)
+    description = deployment.description
+    print_description(description, console)
+    console.print(f"{'exported':<12}{out}, checksum {description.checksum[:12]}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    command_line(app)
