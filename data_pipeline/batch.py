@@ -2,7 +2,8 @@
 
 Purity is by shape: axis 0 is the episode, and every operation that mixes samples of a cell line works along axis 1, so
 no episode can see another's samples by accident. Elements that occur several times are present once, and pairs point
-to them, so the trunk encodes each element once. Labels of support pairs are not in the batch at all.
+to them, so the trunk encodes each element once. Labels of support pairs are not in the batch at all, but for the
+labelled (few-shot) protocol, which asks for them by name.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class EpisodeBatch:
     """(E, m+n) int64, the pairs' row numbers in the store."""
     support: int
     """m, the number of support pairs."""
+    support_labels: Tensor | None = None
+    """(E, m) float32, labels of the support pairs in the labelled protocol, NaN unknown; None in every other."""
 
     @property
     def episodes(self) -> int:

@@ -3,7 +3,8 @@
 logit(x, c) = [b + sum_k u_k(x) g_k(env) - r(env)] / T, with env = (z_E(c), e(c, x)). A form says how the resistances
 R_k become gates g_k and shift r. Guarantees: gates are positive in every form (T0.1), R is centred over the training
 lines, w > 0 and T is bounded (T0.4), environment_scale 0 gives g = 1 and r = 0 exactly (T0.3), and a missing local
-environment leaves every number bit for bit (T0.6). What training observes takes effect after the step that saw it.
+environment leaves every number bit for bit (T0.6). A line's own temperature T(c) scales its logits and cannot change
+their order. What training observes takes effect after the step that saw it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from data_pipeline.settings import Settings
-from model.environment import RunningMean
+from model.kan import fourier_kan, squashed_series
 from model.layers import mlp
+from model.running_mean import RunningMean
+
+HeadKind = Literal["linear", "mlp", "fourier_kan"]
 
 
 class EnergySettings(Settings):
@@ -35,13 +39,15 @@ class EnergySettings(Settings):
     """Hidden units between pair features and z_I."""
     dropout: float = Field(default=0.1, ge=0.0, le=0.9)
     """Dropout in the heads."""
-    head: Literal["linear", "mlp"] = "mlp"
+    head: HeadKind = "mlp"
     """How z_I becomes the channels u_k."""
+    harmonics: int = Field(default=5, ge=1, le=32)
+    """G, the frequencies per input of a `fourier_kan` head."""
     use_distance: bool = True
     """Whether z_I sees the distance between the elements."""
-    resistance: Literal["linear", "mlp"] = "linear"
+    resistance: HeadKind = "linear"
     """How the environment becomes the K resistances."""
-    shift: Literal["none", "linear", "mlp"] = "mlp"
+    shift: Literal["none", "linear", "mlp", "fourier_kan"] = "mlp"
     """How the environment becomes the shift r of the gated form; the other forms take r from the resistances."""
     sign: Literal["signed", "nonneg"] = "signed"
     """Sign of the resistances; `nonneg` is softplus and is not centred."""
@@ -49,6 +55,8 @@ class EnergySettings(Settings):
     """Start value of b, the log-odds of a pair whose gates are closed."""
     temperature: Literal["bounded", "softplus"] = "bounded"
     """T = 0.5 + 1.5 sigmoid(t), or softplus(t); both start at T = 1."""
+    temperature_of: Literal["all", "line"] = "all"
+    """One T, or T(c) with t + a^T z_E in place of t; either way no ranking inside a line depends on it."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +74,17 @@ class Scores:
     shift: Tensor
     """(E, n) or (E, 1), r."""
     temperature: Tensor
-    """() T."""
+    """() T, or (E, 1) T(c)."""
     invariant: Tensor
     """(E, n, dI) z_I of the query pairs."""
     environment: Tensor
     """(E, dE) z_E as inferred from the support set."""
     codes: Tensor
     """(E, m, dE) codes of the support pairs that z_E is pooled from; m = 0 where the energy alone was asked."""
+    channels: Tensor
+    """(E, n, K) u_k."""
+    bias: Tensor
+    """() b."""
 
 
 def guarded(x: Tensor) -> Tensor:
@@ -120,15 +132,25 @@ TEMPERATURES: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 }
 
 
+def channel_head(settings: EnergySettings) -> nn.Sequential:
+    """z_I (..., dI) -> channels (..., K), as `settings.head` says."""
+    width, k = settings.invariant_width, settings.channels
+    if settings.head == "fourier_kan":
+        return fourier_kan(width, width, k, settings.harmonics)
+    return mlp([width, k] if settings.head == "linear" else [width, width, k], settings.dropout)
+
+
 class EnvironmentHead(nn.Module):
     """Linear or one-hidden-layer function of [z_E; e] whose e part is a separate sum, so that e = 0 leaves no trace."""
 
-    def __init__(self, kind: Literal["linear", "mlp"], width: int, local: int, outputs: int, hidden: int = 32) -> None:
+    def __init__(self, kind: HeadKind, width: int, local: int, outputs: int, harmonics: int, hidden: int = 32) -> None:
         """`width` and `local` are the dimensions of z_E and e (0: no local environment)."""
         super().__init__()
         first = outputs if kind == "linear" else hidden
-        self.line = nn.Linear(width, first)
-        self.out = nn.Sequential(nn.GELU(), nn.Linear(hidden, outputs)) if kind == "mlp" else nn.Identity()
+        kan = kind == "fourier_kan"
+        self.line = squashed_series(width, hidden, harmonics) if kan else nn.Linear(width, first)
+        bend = nn.SiLU() if kan else nn.GELU()
+        self.out = nn.Identity() if kind == "linear" else nn.Sequential(bend, nn.Linear(hidden, outputs))
         # Last, so that the same seed gives the same other weights with and without a local environment.
         self.local = nn.Linear(local, first, bias=False) if local else None
 
@@ -169,10 +191,10 @@ class Readout(nn.Module):
         self.b = nn.Parameter(torch.tensor([bias]))
         self.t = nn.Parameter(torch.tensor([start]))
 
-    def forward(self, energy: Tensor) -> tuple[Tensor, Tensor]:
-        """Energy (E, n) -> logits (E, n), T ()."""
-        temperature = self.warmth(self.t).squeeze(0)
-        return (self.b + energy) / temperature, temperature
+    def forward(self, energy: Tensor, warmth: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Energy (E, n) and what the line adds to t, (E, 1) or None -> logits (E, n), T () or (E, 1), b ()."""
+        temperature = self.warmth(self.t).squeeze(0) if warmth is None else self.warmth(self.t + warmth)
+        return (self.b + energy) / temperature, temperature, self.b.squeeze(0).clone()
 
 
 class Energy(nn.Module):
@@ -181,31 +203,40 @@ class Energy(nn.Module):
     def __init__(self, settings: EnergySettings, environment: int, local: int, memory: float) -> None:
         """`environment`, `local`: dimensions of z_E and e; `memory` of the running centre of R."""
         super().__init__()
-        self.settings, k = settings, settings.channels
-        width = settings.invariant_width
-        self.channels = mlp([width, k] if settings.head == "linear" else [width, width, k], settings.dropout)
+        self.settings, k, g = settings, settings.channels, settings.harmonics
+        self.channels = channel_head(settings)
         self.modulation = Modulation(settings.form, k)
         self.readout = Readout(settings.bias, settings.temperature)
-        self.resistance = EnvironmentHead(settings.resistance, environment, local, k)
+        self.resistance = EnvironmentHead(settings.resistance, environment, local, k, g)
         self.shift = None
         if settings.form == "gated" and settings.shift != "none":
-            self.shift = EnvironmentHead(settings.shift, environment, local, 1)
-        self.centre = RunningMean(k + 1, memory)
+            self.shift = EnvironmentHead(settings.shift, environment, local, 1, g)
+        self.warmth = nn.Linear(environment, 1, bias=False) if settings.temperature_of == "line" else None
+        if self.warmth is not None:
+            nn.init.zeros_(self.warmth.weight)
+        self.centre = RunningMean(k + 1 + (self.warmth is not None), memory)
 
     def forward(self, invariant: Tensor, environment: Tensor, local: Tensor | None, scale: Tensor) -> Scores:
         """z_I (E, n, dI), z_E (E, dE), e (E, n, dL) or None, scale () in [0, 1] -> scores of the queries."""
         u = self.channels(invariant)
-        resistance, shift = self._environment(environment, local, scale)
+        resistance, shift, warmth = self._environment(environment, local, scale)
         gates, r = self.modulation(resistance, shift)
-        logits, temperature = self.readout((u * gates).sum(dim=-1) - r)
+        logits, temperature, bias = self.readout((u * gates).sum(dim=-1) - r, warmth)
         codes = environment.new_zeros(len(environment), 0, environment.shape[-1])
-        return Scores(logits, u.sum(dim=-1), gates, resistance, r, temperature, invariant, environment, codes)
+        return Scores(logits, u.sum(dim=-1), gates, resistance, r, temperature, invariant, environment, codes, u, bias)
 
-    def _environment(self, environment: Tensor, local: Tensor | None, scale: Tensor) -> tuple[Tensor, Tensor]:
+    def _environment(
+        self, environment: Tensor, local: Tensor | None, scale: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Resistance (E, n or 1, K), shift (E, n or 1) and warmth (E, 1) or None, centred and scaled."""
         raw = self.resistance(environment, local)
         shift = self.shift(environment, local) if self.shift is not None else torch.zeros_like(raw[..., :1])
-        centre = self.centre()
+        parts = [raw, shift]
+        if self.warmth is not None:
+            parts.append(self.warmth(environment).unsqueeze(1).expand_as(shift))
+        centre, k = self.centre(), raw.shape[-1]
         if self.training:
-            self.centre.observe(torch.cat([raw, shift], dim=-1))
-        resistance = F.softplus(raw) if self.settings.sign == "nonneg" else raw - centre[:-1]
-        return scale * resistance, scale * (shift - centre[-1]).squeeze(-1)
+            self.centre.observe(torch.cat(parts, dim=-1))
+        resistance = F.softplus(raw) if self.settings.sign == "nonneg" else raw - centre[:k]
+        warmth = None if self.warmth is None else scale * (parts[2][:, 0] - centre[k + 1])
+        return scale * resistance, scale * (shift - centre[k]).squeeze(-1), warmth

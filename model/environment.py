@@ -1,82 +1,28 @@
 """The environment: what the support set, the line's features and the pair's own signals say about the cell line.
 
-z_E is an average over the support set of one line, e(c, x) a function of the pair's signals in that line
-(algorithms.md 0.6, 6). Episodes are separated by tensor shape: everything here works along axis 1 or the last axis.
-The prior mean of z_E over training steps stands in where there is no support (and, with context dropout, sometimes
-in training, so that its absence is nothing new).
+z_E comes from the support set of one line (and, fused by precision, from lines with like features), e(c, x) from the
+pair's signals in that line, a(c, x) from the support pairs most like it (algorithms.md 0.6, 6, 10). Episodes are
+separated by tensor shape: everything here works along axis 1 or the last axis. The prior stands in where there is no
+support (and, with context dropout, sometimes in training, so that its absence is nothing new).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from data_pipeline.errors import UserError
-from data_pipeline.settings import Settings
+from model.environment_settings import EnvironmentSettings
+from model.gaussian_process import GaussianProcessPrior
 from model.layers import mlp
+from model.prototype_mixture import PrototypeMixture
+from model.running_mean import RunningMean
+from model.set_attention import AttentionPooling, InducedPooling, QueryAttention
 
-
-class EnvironmentSettings(Settings):
-    """What the environment is inferred from, and how large it is."""
-
-    encoder: Literal["none", "mean"] = "mean"
-    """How the support set becomes z_E: `mean` averages per-pair codes, `none` leaves z_E zero."""
-    width: int = Field(default=16, ge=1, le=1024)
-    """Dimensions of z_E."""
-    hidden: int = Field(default=64, ge=1, le=4096)
-    """Hidden units of the per-pair code."""
-    depth: int = Field(default=1, ge=0, le=6)
-    """Hidden layers of the per-pair code."""
-    dropout: float = Field(default=0.1, ge=0.0, le=0.9)
-    """Dropout in the per-pair code."""
-    trunk_gradient: bool = False
-    """Whether the support set's gradient reaches the trunk; false protects U_I and costs less."""
-    support_signals: bool = True
-    """Whether the per-pair code sees the support pairs' signals."""
-    line_features: bool = False
-    """Whether the per-pair code sees the line's feature vector v_c."""
-    local: bool = True
-    """Whether the query pair's own signals join the environment as e(c, x)."""
-    local_width: int = Field(default=16, ge=1, le=1024)
-    """Dimensions of e(c, x)."""
-    local_hidden: int = Field(default=64, ge=1, le=4096)
-    """Hidden units of e(c, x)."""
-    local_depth: int = Field(default=2, ge=0, le=6)
-    """Hidden layers of e(c, x)."""
-    local_dropout: float = Field(default=0.1, ge=0.0, le=0.9)
-    """Dropout in e(c, x)."""
-    context_dropout: float = Field(default=0.1, ge=0.0, le=1.0)
-    """Probability per episode, in training, that z_E is replaced by the prior mean."""
-    memory: float = Field(default=0.99, ge=0.0, lt=1.0)
-    """How much of the running means (prior mean, gauge) a step keeps."""
-
-
-class RunningMean(nn.Module):
-    """Exact mean of the first observations, exponential mean later; state in buffers, so saved and equal everywhere."""
-
-    mean: Tensor
-    count: Tensor
-
-    def __init__(self, width: int, memory: float) -> None:
-        """Mean of (width,) vectors; zero before the first observation."""
-        super().__init__()
-        self.memory = memory
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("count", torch.zeros(()))
-
-    def forward(self) -> Tensor:
-        """The current mean (width,), a copy that a later `observe` cannot change."""
-        return self.mean.clone()
-
-    @torch.no_grad()
-    def observe(self, values: Tensor) -> None:
-        """Take in the mean of `values` (..., width)."""
-        self.count += 1
-        rate = torch.clamp(1 / self.count, min=1 - self.memory)
-        self.mean += rate * (values.detach().flatten(0, -2).mean(dim=0) - self.mean)
+LABEL_WIDTH = 2
+"""Label channels of a code: (1, 0) interacts, (0, 1) does not, (0, 0) unknown."""
 
 
 class SupportMean(nn.Module):
@@ -87,47 +33,118 @@ class SupportMean(nn.Module):
         return codes.mean(dim=1)
 
 
-ENCODERS: dict[str, type[nn.Module]] = {"mean": SupportMean}
-"""Pooling of support codes (E, m, width) -> (E, width); along axis 1 only, so episodes cannot mix."""
+ENCODERS: dict[str, Callable[[EnvironmentSettings], nn.Module]] = {
+    "features": lambda own: SupportMean(),
+    "mean": lambda own: SupportMean(),
+    "attention": lambda own: AttentionPooling(own.width, own.heads),
+    "isab": lambda own: InducedPooling(own.width, own.heads, own.inducing),
+    "prototypes": lambda own: PrototypeMixture(own.width, own.prototypes, own.prototype_temperature),
+}
+"""Makers of the pooling of support codes (E, m, width) -> (E, width); along axis 1 only, so episodes cannot mix."""
+
+
+def label_channels(labels: Tensor) -> Tensor:
+    """Labels (...,) of 1, 0 or NaN -> (..., 2) float: (1, 0), (0, 1) or, unknown, (0, 0)."""
+    return torch.stack([labels == 1, labels == 0], dim=-1).to(labels.dtype)
 
 
 class SupportEncoder(nn.Module):
     """f_E': a code per support pair, pooled to z_E of the episode."""
 
-    def __init__(self, settings: EnvironmentSettings, features: int, signals: int, line_features: int) -> None:
-        """Widths of the trunk features, signals and line features offered; raises `UserError` if none is left."""
+    def __init__(
+        self, settings: EnvironmentSettings, features: int, signals: int, line_features: int, lines: int = 0
+    ) -> None:
+        """Widths of the trunk features, signals and line features offered, C training lines.
+
+        Raises `UserError` if the settings leave nothing to infer an environment from.
+        """
         super().__init__()
         self.settings = settings
-        self.signals = signals if settings.support_signals else 0
-        self.line_features = line_features if settings.line_features else 0
+        alone = settings.encoder == "features"
+        self.signals = signals if settings.support_signals and not alone else 0
+        self.line_features = line_features if settings.line_features or alone else 0
         self.prior = RunningMean(settings.width, settings.memory)
-        inputs = features + self.signals + self.line_features
-        if settings.encoder != "none" and inputs == 0:
-            raise UserError(
-                "there is nothing to infer an environment from (no trunk, no signals, no line features); "
-                "set model.environment.encoder=none or use a store with signals"
-            )
+        inputs = (0 if alone else features) + self.signals + self.line_features
+        _check_inputs(settings, inputs, line_features, lines)
+        inputs += LABEL_WIDTH if settings.labelled_support else 0
         self.code = None
         if settings.encoder != "none":
             self.code = mlp([inputs, *[settings.hidden] * settings.depth, settings.width], settings.dropout)
-            self.pool = ENCODERS[settings.encoder]()
+            self.pool = ENCODERS[settings.encoder](settings)
+        self.process = None
+        if settings.fusion == "gp":
+            self.process = GaussianProcessPrior(
+                lines, line_features, settings.width, settings.memory, settings.gp_noise
+            )
 
-    def forward(self, h: Tensor, signals: Tensor, line_features: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        h: Tensor,
+        signals: Tensor,
+        line_features: Tensor,
+        labels: Tensor | None = None,
+        line: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """z_E (E, width) and its codes (E, m, width) from h (E, m, d), signals (E, m, S), line_features (E, F).
 
-        Signals and line features are standardised. Without support pairs (m = 0) z_E is the prior mean; without an
-        encoder both are zero.
+        Signals and line features are standardised; labels (E, m) are read in the labelled protocol only. Without
+        support pairs (m = 0) z_E is `uninformed`; without an encoder both are zero. In training mode, with the lines
+        (E,) int64 given, the Gaussian process learns from this step.
         """
         episodes, m = h.shape[:2]
         if self.code is None:
             return h.new_zeros(episodes, self.settings.width), h.new_zeros(episodes, m, self.settings.width)
+        if self.settings.encoder == "features":
+            z = self.code(line_features)
+            return z, z.unsqueeze(1).expand(-1, m, -1)
         if m == 0:
-            return self.prior().expand(episodes, -1), h.new_zeros(episodes, 0, self.settings.width)
+            return self.uninformed(line_features), h.new_zeros(episodes, 0, self.settings.width)
+        codes = self.codes(h, signals, line_features, labels)
+        pooled = z = self.pool(codes)
+        if self.process is not None:
+            z = self.process.fuse(pooled, m, line_features)
+            if self.training and line is not None:
+                self.process.observe(line, line_features, pooled, codes)
+        return z, codes
+
+    def codes(self, h: Tensor, signals: Tensor, line_features: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Codes (E, m, width) of pairs, unpooled; arguments as in `forward`, labels None: all unknown."""
+        assert self.code is not None
+        m = h.shape[1]
         inputs = [h if self.settings.trunk_gradient else h.detach()]
         inputs += [signals] if self.signals else []
         inputs += [line_features.unsqueeze(1).expand(-1, m, -1)] if self.line_features else []
-        codes = self.code(torch.cat(inputs, dim=-1))
-        return self.pool(codes), codes
+        if self.settings.labelled_support:
+            unknown = h.new_zeros(*h.shape[:2], LABEL_WIDTH)
+            inputs.append(unknown if labels is None else label_channels(labels))
+        codes: Tensor = self.code(torch.cat(inputs, dim=-1))
+        return codes
+
+    def uninformed(self, line_features: Tensor) -> Tensor:
+        """z_E (E, width) of lines known by their standardised features (E, F) only: the prior."""
+        prior = self.prior().expand(len(line_features), -1)
+        if self.process is None:
+            return prior
+        mean, _, exists = self.process(line_features)
+        return torch.where(exists.unsqueeze(1), mean, prior)
+
+
+def _check_inputs(settings: EnvironmentSettings, inputs: int, line_features: int, lines: int) -> None:
+    if settings.encoder == "features" and line_features == 0:
+        raise UserError(
+            "model.environment.encoder=features needs a store whose lines have feature vectors, and this one has none; "
+            "add line features at ingest or choose another encoder"
+        )
+    if settings.encoder != "none" and inputs == 0:
+        raise UserError(
+            "there is nothing to infer an environment from (no trunk, no signals, no line features); "
+            "set model.environment.encoder=none or use a store with signals"
+        )
+    if settings.fusion == "gp" and (line_features == 0 or lines == 0):
+        raise UserError(
+            "model.environment.fusion=gp needs training lines with feature vectors, and this store's lines have none; "
+            "add line features at ingest or set model.environment.fusion=none"
+        )
 
 
 class LocalEnvironment(nn.Module):
@@ -142,3 +159,10 @@ class LocalEnvironment(nn.Module):
     def forward(self, signals: Tensor, present: Tensor) -> Tensor:
         """signals (E, n, S) standardised, present (E, n) bool -> (E, n, local_width)."""
         return self.code(signals) * present.unsqueeze(-1)
+
+
+def query_attention(settings: EnvironmentSettings) -> QueryAttention | None:
+    """The module that reads a(c, x) off the support set, where the settings want one."""
+    if not settings.query_attention:
+        return None
+    return QueryAttention(settings.width, settings.heads, settings.local_width)

@@ -18,7 +18,8 @@ from data_pipeline.batch import EpisodeBatch
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
 from model.energy import Energy, EnergySettings, Scores
-from model.environment import EnvironmentSettings, LocalEnvironment, SupportEncoder
+from model.environment import LocalEnvironment, SupportEncoder, query_attention
+from model.environment_settings import EnvironmentSettings
 from model.features import DISTANCE_WIDTH, SignalSettings, Standardiser, distance_features
 from model.layers import mlp
 from model.trunk import Trunk, TrunkSettings
@@ -50,8 +51,11 @@ class EpisodeModel(nn.Module):
 
     environment_scale: Tensor
 
-    def __init__(self, settings: ModelSettings, signals: int, line_features: int) -> None:
-        """`signals`, `line_features`: S and F of the store. Raises `UserError` if nothing informs the environment."""
+    def __init__(self, settings: ModelSettings, signals: int, line_features: int, lines: int = 0) -> None:
+        """`signals`, `line_features`: S and F of the store; `lines`: C training lines, for what is kept per line.
+
+        Raises `UserError` if nothing informs the environment.
+        """
         super().__init__()
         self.settings = settings
         shape = settings.trunk.shape
@@ -61,10 +65,12 @@ class EpisodeModel(nn.Module):
         self.invariant = mlp([inputs, energy.invariant_hidden, energy.invariant_width], energy.dropout)
         self.standardise_signals = Standardiser(signals, settings.signals)
         self.standardise_line = Standardiser(line_features, settings.signals)
-        self.support = SupportEncoder(env, features, signals, line_features)
+        self.support = SupportEncoder(env, features, signals, line_features, lines)
         local = env.local_width if env.local and signals else 0
-        self.energy = Energy(energy, env.width, local, env.memory)
+        attended = env.local_width if env.query_attention else 0
+        self.energy = Energy(energy, env.width, local + attended, env.memory)
         self.local = LocalEnvironment(env, signals) if local else None
+        self.attention = query_attention(env)
         self.register_buffer("environment_scale", torch.ones(()))
 
     def set_signal_statistics(self, mean: Tensor, deviation: Tensor) -> None:
@@ -105,20 +111,51 @@ class EpisodeModel(nn.Module):
         features = self.trunk.pair_features(enhancers, promoters, enhancer.flatten(), promoter.flatten())
         return features.view(*enhancer.shape, -1)
 
-    def infer_environment(self, h: Tensor, signals: Tensor, line_features: Tensor) -> tuple[Tensor, Tensor]:
+    def infer_environment(
+        self,
+        h: Tensor,
+        signals: Tensor,
+        line_features: Tensor,
+        labels: Tensor | None = None,
+        line: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """z_E (E, dE) and the codes (E, m, dE) of the support pairs it comes from.
 
-        Support features h (E, m, d), raw signals (E, m, S), raw line_features (E, F).
+        Support features h (E, m, d), raw signals (E, m, S), raw line_features (E, F); labels (E, m) of the labelled
+        protocol; line (E,) int64 in training, for what is kept per line.
         """
-        return self.support(h, self.standardise_signals(signals), self.standardise_line(line_features))
+        own = self.standardise_line(line_features)
+        return self.support(h, self.standardise_signals(signals), own, labels, line)
 
-    def score(self, h: Tensor, distance: Tensor, signals: Tensor, environment: Tensor) -> Scores:
-        """Scores of query pairs: h (E, n, d), distance (E, n) bp, raw signals (E, n, S), environment z_E (E, dE)."""
+    def attend(self, h: Tensor, signals: Tensor, line_features: Tensor, codes: Tensor) -> Tensor | None:
+        """a(c, x) (E, n, dL), what query pairs see in the support codes (E, m, dE); None where the model has none.
+
+        Query features h (E, n, d), raw signals (E, n, S), raw line_features (E, F). Zero without support (m = 0).
+        """
+        if self.attention is None:
+            return None
+        if codes.shape[1] == 0:
+            return h.new_zeros(*h.shape[:2], self.settings.environment.local_width)
+        own = self.support.codes(h, self.standardise_signals(signals), self.standardise_line(line_features))
+        seen: Tensor = self.attention(own, codes)
+        return seen
+
+    def score(
+        self, h: Tensor, distance: Tensor, signals: Tensor, environment: Tensor, attended: Tensor | None = None
+    ) -> Scores:
+        """Scores of query pairs: h (E, n, d), distance (E, n) bp, raw signals (E, n, S), environment z_E (E, dE).
+
+        `attended` is what `attend` returned; None counts as zero.
+        """
         inputs = torch.cat([h, distance_features(distance)], dim=-1) if self.settings.energy.use_distance else h
-        local = None
+        local = []
         if self.local is not None:
-            local = self.local(self.standardise_signals(signals), ~signals.isnan().all(dim=-1))
-        return self.energy(self.invariant(inputs), environment, local, self.environment_scale.clone())
+            local.append(self.local(self.standardise_signals(signals), ~signals.isnan().all(dim=-1)))
+        if self.attention is not None:
+            none = h.new_zeros(*h.shape[:2], self.settings.environment.local_width)
+            local.append(none if attended is None else attended)
+        joined = torch.cat(local, dim=-1) if local else None
+        return self.energy(self.invariant(inputs), environment, joined, self.environment_scale.clone())
 
     def score_episodes(
         self,
@@ -128,25 +165,46 @@ class EpisodeModel(nn.Module):
         line_features: Tensor,
         support: int,
         without_context: Tensor | None = None,
+        *,
+        support_labels: Tensor | None = None,
+        line: Tensor | None = None,
+        teacher: tuple[Tensor, Tensor] | None = None,
     ) -> Scores:
         """Scores of whole episodes: the first `support` of the m+n pairs are the support set.
 
         h (E, m+n, d), distance (E, m+n) bp, signals (E, m+n, S), line_features (E, F); where `without_context` (E,)
-        bool is true the prior mean replaces z_E. In training mode the prior mean then learns from this step.
+        bool is true the prior replaces z_E. `support_labels` (E, m) are read in the labelled protocol only. Training
+        also gives the lines (E,) int64 and, with an id-teacher, its vectors (E, dE) and shares (E, 1); in training mode
+        the priors then learn from this step.
         """
-        inferred, codes = self.infer_environment(h[:, :support], signals[:, :support], line_features)
-        used = inferred
-        if without_context is not None:
-            used = torch.where(without_context.unsqueeze(1), self.support.prior(), inferred)
+        # Before anything is observed: what a step teaches the priors takes effect after it.
+        prior = None if without_context is None else self.support.uninformed(self.standardise_line(line_features))
+        inferred, codes = self.infer_environment(
+            h[:, :support], signals[:, :support], line_features, support_labels, line
+        )
+        used = inferred if teacher is None else inferred + teacher[1] * (teacher[0] - inferred)
+        attended = self.attend(h[:, support:], signals[:, support:], line_features, codes)
+        if without_context is not None and prior is not None:
+            withheld = without_context.unsqueeze(1)
+            used = torch.where(withheld, prior, used)
+            attended = None if attended is None else attended.masked_fill(withheld.unsqueeze(2), 0.0)
         if self.training:
             self.support.prior.observe(inferred)
-        scores = self.score(h[:, support:], distance[:, support:], signals[:, support:], used)
+        scores = self.score(h[:, support:], distance[:, support:], signals[:, support:], used, attended)
         return replace(scores, environment=inferred, codes=codes)
 
     def forward(self, batch: EpisodeBatch) -> Scores:
         """Scores of the batch's query pairs; the road of evaluation and prediction."""
         h = self.represent(batch)
-        return self.score_episodes(h, batch.distance, batch.signals, batch.line_features, batch.support)
+        return self.score_episodes(
+            h,
+            batch.distance,
+            batch.signals,
+            batch.line_features,
+            batch.support,
+            support_labels=batch.support_labels,
+            line=batch.line,
+        )
 
     def logits(self, batch: EpisodeBatch) -> Tensor:
         """(E, n) log-odds of the batch's query pairs."""

@@ -40,6 +40,8 @@ class GlobalStep:
     """(G, m+n) int64, row numbers of the pairs in the store."""
     support: int
     """m."""
+    support_labels: Tensor | None = None
+    """(G, m) float32 in the labelled protocol, None in every other."""
 
 
 def gather_step(batch: EpisodeBatch, h: Tensor, gather: Gather) -> GlobalStep:
@@ -48,9 +50,10 @@ def gather_step(batch: EpisodeBatch, h: Tensor, gather: Gather) -> GlobalStep:
     key = batch.rows.sum(dim=1)
     columns = [key >> 20, key & 0xFFFFF, batch.line, batch.distance, batch.labels, batch.signals, batch.line_features]
     columns += [batch.rows >> 20, batch.rows & 0xFFFFF]
+    columns += [] if batch.support_labels is None else [batch.support_labels]
     flat = [column.reshape(len(key), -1).float() for column in columns]
     everyone = gather(torch.cat(flat, dim=1)).split([part.shape[1] for part in flat], dim=1)
-    high, low, line, distance, labels, signals, line_features, rows_high, rows_low = everyone
+    high, low, line, distance, labels, signals, line_features, rows_high, rows_low, *known = everyone
     order = torch.argsort(_whole(high, low).squeeze(1), stable=True)
     return GlobalStep(
         h=gather(h).index_select(0, order),
@@ -61,6 +64,7 @@ def gather_step(batch: EpisodeBatch, h: Tensor, gather: Gather) -> GlobalStep:
         line_features=line_features[order],
         rows=_whole(rows_high, rows_low)[order],
         support=batch.support,
+        support_labels=known[0][order] if known else None,
     )
 
 
