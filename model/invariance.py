@@ -17,7 +17,7 @@ from torch import Tensor
 from model.energy import Scores
 from model.layers import mlp
 from model.step import GlobalStep
-from model.terms import LossTerm, TermSettings, TermValue
+from model.terms import LossTerm, TermSettings, TermValue, ValueKind
 
 
 class GrlSettings(TermSettings):
@@ -29,6 +29,11 @@ class GrlSettings(TermSettings):
     """Whether each line counts the same, however many episodes of it are in the step."""
     reversal_epochs: float = Field(default=0.0, ge=0.0, le=10000.0)
     """Epochs over which the reversal grows to 1 as 2/(1+e^(-10p))-1; 0 reverses fully from the start."""
+
+    @property
+    def value_kind(self) -> ValueKind:
+        """The classifier's cross-entropy rises to ln C as z_I forgets the line."""
+        return "adversarial"
 
 
 class _Reverse(torch.autograd.Function):
@@ -68,9 +73,9 @@ class GradientReversal(LossTerm):
         grow = self.settings.reversal_epochs
         coefficient = reversal_schedule(epoch / grow) if grow > 0 else 1.0
         target = step.line.clamp(min=0).unsqueeze(1).expand(scores.logits.shape)
-        weight = self._weights(step.line).unsqueeze(1).expand(scores.logits.shape)
-        logits = self.classifier(reverse_gradient(scores.invariant, coefficient))
-        own = self.classifier(scores.invariant.detach())
+        weight = line_weights(step.line, self.settings.balanced).unsqueeze(1) * self.emphasis(step, scores)
+        logits = self.classifier(self.inputs(reverse_gradient(scores.invariant, coefficient), step, scores))
+        own = self.classifier(self.inputs(scores.invariant.detach(), step, scores))
         hit = (logits.detach().argmax(dim=-1) == target).float()
         return TermValue(
             loss=_weighted_mean(_cross_entropy(logits, target), weight),
@@ -78,11 +83,19 @@ class GradientReversal(LossTerm):
             report={"accuracy": _weighted_mean(hit, weight), "degenerate": (step.line == step.line[0]).all().float()},
         )
 
-    def _weights(self, line: Tensor) -> Tensor:
-        known = (line >= 0).float()
-        if not self.settings.balanced:
-            return known
-        return known / (line.unsqueeze(1) == line.unsqueeze(0)).sum(dim=1)
+    def inputs(self, invariant: Tensor, step: GlobalStep, scores: Scores) -> Tensor:
+        """(E, n, width) what the classifier sees of z_I (E, n, dI)."""
+        return invariant
+
+    def emphasis(self, step: GlobalStep, scores: Scores) -> Tensor:
+        """(E, n) weight of each pair beside its line's, without gradient."""
+        return torch.ones_like(scores.logits.detach())
+
+
+def line_weights(line: Tensor, balanced: bool) -> Tensor:
+    """(E,) weight of an episode of line (E,): 0 below 0, and if `balanced` the same for every line."""
+    known = (line >= 0).float()
+    return known / (line.unsqueeze(1) == line.unsqueeze(0)).sum(dim=1) if balanced else known
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

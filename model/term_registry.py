@@ -10,10 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from data_pipeline.settings import Settings
+from model.conditional_invariance import CdanSettings, ConditionalReversal
 from model.decoupling import Correlation, CorrSettings
 from model.episode_model import ModelSettings
 from model.invariance import GradientReversal, GrlSettings
+from model.moments import CoralSettings, FishrSettings, GradientVariance, MomentMatching
 from model.ranking import Ranking, RankingSettings
+from model.risk_invariance import DroSettings, GroupRobust, InvariantRisk, IrmSettings, RiskVariance, VrexSettings
 from model.terms import LossTerm
 
 
@@ -26,11 +29,29 @@ class TermsSettings(Settings):
     """Decorrelation of z_I and z_E."""
     rank: RankingSettings = RankingSettings()
     """Ranking of the query inside its line."""
+    cdan: CdanSettings = CdanSettings()
+    """Line-adversarial invariance of z_I given the class."""
+    irm: IrmSettings = IrmSettings()
+    """Invariant risk minimisation (IRMv1)."""
+    vrex: VrexSettings = VrexSettings()
+    """Variance of the lines' risks."""
+    dro: DroSettings = DroSettings()
+    """Risk of a mixture of lines that leans to the worst."""
+    coral: CoralSettings = CoralSettings()
+    """Equal means and covariances of z_I in all lines."""
+    fishr: FishrSettings = FishrSettings()
+    """Equal gradient variances in all lines."""
 
 
 TERMS: dict[str, Callable[[Any, ModelSettings, int], LossTerm]] = {
     "grl": lambda own, model, lines: GradientReversal(own, model.energy.invariant_width, lines),
     "corr": lambda own, model, lines: Correlation(own),
     "rank": lambda own, model, lines: Ranking(own, lines),
+    "cdan": lambda own, model, lines: ConditionalReversal(own, model.energy.invariant_width, lines),
+    "irm": lambda own, model, lines: InvariantRisk(own),
+    "vrex": lambda own, model, lines: RiskVariance(own, lines),
+    "dro": lambda own, model, lines: GroupRobust(own, lines),
+    "coral": lambda own, model, lines: MomentMatching(own, lines),
+    "fishr": lambda own, model, lines: GradientVariance(own, model.energy.invariant_width, lines),
 }
 """Makers of the loss terms from their settings, the model's settings and the number of training lines."""
