@@ -1,91 +1,48 @@
-"""Balancers: from gradient norms at the shared representation to a weight per term (algorithms.md 5).
+"""Balancers: from what a step shows at the shared representation to a coefficient per loss (algorithms.md 5).
 
-Each is a pair of pure functions, `init(terms) -> state` and `update(state, norms, targets, settings) -> (weights,
-state)`; state is a dict of small tensors that `Balance` keeps in buffers, so it is saved and equal on every worker.
-Norms are flattened Frobenius norms divided by the rows touched, measured after the gradient reversal, and come only
-every few steps.
+Each rule is a pair of pure functions, `init(terms) -> state` and `update(state, seen, targets, settings) ->
+(coefficients, state)`; state is a dict of small tensors that `Balance` keeps in buffers, so it is saved and equal on
+every worker. A new rule is one function in `gradient_rules` or `value_rules`, one line here and one test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from data_pipeline.settings import Settings
-
-State = dict[str, Tensor]
-
-
-class BalanceSettings(Settings):
-    """How loss terms are weighted against the task."""
-
-    mode: Literal["fixed_ramp", "gradnorm_ema"] = "gradnorm_ema"
-    """`fixed_ramp` uses each term's weight, `gradnorm_ema` holds each term's gradient at its ratio of the task's."""
-    every: int = Field(default=4, ge=1, le=10000)
-    """Steps between measurements of the gradients (weights refresh and ratios are reported then)."""
-    beta: float = Field(default=0.95, ge=0.0, lt=1.0)
-    """How much of the running norms a measurement keeps."""
-    smallest: float = Field(default=1e-3, ge=0.0, le=1.0)
-    """Lower clamp of an adaptive weight."""
-    largest: float = Field(default=1e2, ge=1.0, le=1e6)
-    """Upper clamp of an adaptive weight."""
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What the terms' settings ask for at this epoch."""
-
-    weights: Tensor
-    """(K,) fixed weights."""
-    ratios: Tensor
-    """(K,) gradient norms relative to the task's; 0 switches a term off."""
-
-
-@dataclass(frozen=True)
-class Balancer:
-    """A rule as a pair of functions; norms (K+1,) have the task first and are None on steps without measurement."""
-
-    init: Callable[[int], State]
-    update: Callable[[State, Tensor | None, Targets, BalanceSettings], tuple[Tensor, State]]
-
-
-def _fixed_init(terms: int) -> State:
-    return {}
-
-
-def _fixed_update(
-    state: State, norms: Tensor | None, targets: Targets, settings: BalanceSettings
-) -> tuple[Tensor, State]:
-    return targets.weights, state
-
-
-def _gradnorm_init(terms: int) -> State:
-    return {"norms": torch.zeros(terms + 1)}
-
-
-def _gradnorm_update(
-    state: State, norms: Tensor | None, targets: Targets, settings: BalanceSettings
-) -> tuple[Tensor, State]:
-    """lambda_k = r_k EMA|G_0| / EMA|G_k|, clamped; a norm of zero (a degenerate batch) is not taken in."""
-    average = state["norms"]
-    if norms is not None:
-        mixed = torch.where(average > 0, settings.beta * average + (1 - settings.beta) * norms, norms)
-        average = torch.where(norms > 0, mixed, average)
-    weights = targets.ratios * average[0] / average[1:].clamp(min=torch.finfo(average.dtype).tiny)
-    clamped = weights.clamp(settings.smallest, settings.largest)
-    # A term never measured has no scale yet; a term not asked for stays out.
-    return torch.where((targets.ratios > 0) & (average[1:] > 0), clamped, torch.zeros_like(clamped)), {"norms": average}
-
+from model.balancer import Balancer, BalanceSettings, Seen, Targets
+from model.gradient_rules import ALIGNED, FIXED_RAMP, GRADNORM_EMA, IMTL_G_REP, PCGRAD_PROTECT
+from model.terms import TermSettings
+from model.value_rules import DWA, RELOBRALO, UW, VALUE_KINDS
 
 BALANCERS: dict[str, Balancer] = {
-    "fixed_ramp": Balancer(_fixed_init, _fixed_update),
-    "gradnorm_ema": Balancer(_gradnorm_init, _gradnorm_update),
+    "fixed_ramp": FIXED_RAMP,
+    "gradnorm_ema": GRADNORM_EMA,
+    "pcgrad_protect": PCGRAD_PROTECT,
+    "imtl_g_rep": IMTL_G_REP,
+    "aligned": ALIGNED,
+    "uw": UW,
+    "dwa": DWA,
+    "relobralo": RELOBRALO,
 }
+"""The rules by name."""
+
+BY_VALUE = ("uw", "dwa", "relobralo")
+"""Rules that look at the values of the losses."""
+
+
+def refusals(settings: BalanceSettings, terms: Mapping[str, TermSettings]) -> list[str]:
+    """Why this balancer cannot take each of the `terms` it cannot take, as sentences; usually none."""
+    if settings.mode not in BY_VALUE:
+        return []
+    return [
+        f"balance.mode={settings.mode} cannot weight the term '{name}': {VALUE_KINDS[own.value_kind]}; "
+        f"set terms.{name}.on=false, or choose fixed_ramp, gradnorm_ema or pcgrad_protect"
+        for name, own in terms.items()
+        if own.on and own.value_kind != "positive"
+    ]
 
 
 class Balance(nn.Module):
@@ -104,31 +61,12 @@ class Balance(nn.Module):
         return step % self.settings.every == 0
 
     @torch.no_grad()
-    def forward(self, norms: Tensor | None, targets: Targets) -> Tensor:
-        """Weights (K,) for this step from norms (K+1,), task first, or None; in training mode the state moves on."""
-        weights, state = self.rule.update(
-            {name: self.get_buffer(name) for name in self.names}, norms, targets, self.settings
+    def forward(self, seen: Seen, targets: Targets) -> Tensor:
+        """Coefficients (K+1,) of the losses for this step, task first; in training mode the state moves on."""
+        coefficients, state = self.rule.update(
+            {name: self.get_buffer(name) for name in self.names}, seen, targets, self.settings
         )
         if self.training:
             for name in self.names:
                 self.get_buffer(name).copy_(state[name])
-        return weights
-
-
-def gradient_norms(losses: Sequence[Tensor], representation: Tensor) -> Tensor:
-    """(K,) norms of the gradients of `losses` at `representation` (..., d): Frobenius over rows touched.
-
-    The graph is kept; one pass through the heads per loss, none through what made the representation.
-    """
-    return torch.stack([_gradient_norm(loss, representation) for loss in losses])
-
-
-def _gradient_norm(loss: Tensor, representation: Tensor) -> Tensor:
-    if not loss.requires_grad:
-        return torch.zeros((), device=representation.device)
-    (gradient,) = torch.autograd.grad(loss, representation, retain_graph=True, allow_unused=True)
-    if gradient is None:
-        return torch.zeros((), device=representation.device)
-    gradient = gradient.float().flatten(0, -2)
-    rows = (gradient != 0).any(dim=1).sum().clamp(min=1)
-    return gradient.norm() / rows
+        return coefficients

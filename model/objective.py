@@ -3,23 +3,27 @@
 1. This worker's episodes become pair features. 2. All workers' features and labels are gathered once; from here on
 every worker computes the same numbers, so a step's loss does not depend on their number. 3. The heads score, the terms
 are computed. 4. Every few steps the gradient of each term is taken at the shared representation and turned into
-weights. 5. The weighted sum is returned; the caller's one backward does the rest.
+coefficients. 5. The weighted sum is returned; the caller's one backward does the rest.
 Cost: step 4 passes K+1 times through the heads, never through the trunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from data_pipeline.batch import EpisodeBatch
 from data_pipeline.settings import Settings
-from model.balancing import Balance, BalanceSettings, Targets, gradient_norms
+from model.balancer import BalanceSettings, Seen, Targets
+from model.balancing import Balance, refusals
 from model.curriculum import CurriculumSettings, environment_scale
 from model.energy import Scores
 from model.episode_model import EpisodeModel, ModelSettings
+from model.id_teacher import IdTeacher
+from model.measuring import Gradients, measure
 from model.step import Gather, GlobalStep, gather_step
 from model.task_loss import TaskLoss, TaskSettings
 from model.term_registry import TERMS, TermsSettings
@@ -41,6 +45,12 @@ class ObjectiveSettings(Settings):
     curriculum: CurriculumSettings = CurriculumSettings()
     """When the environment begins to act."""
 
+    @model_validator(mode="after")
+    def _balanced(self) -> ObjectiveSettings:
+        if sentences := refusals(self.balance, {name: getattr(self.terms, name) for name in TERMS}):
+            raise ValueError("; ".join(sentences))
+        return self
+
 
 class TrainingModule(nn.Module):
     """What the engine trains: `forward(batch, step, epoch) -> (total, report)`."""
@@ -59,7 +69,9 @@ class TrainingModule(nn.Module):
         super().__init__()
         self.objective, self.seed = objective, seed
         self.gather: Gather = gather or _alone
-        self.model = EpisodeModel(settings, signals, line_features)
+        self.model = EpisodeModel(settings, signals, line_features, lines)
+        teacher = settings.environment.id_teacher
+        self.teacher = IdTeacher(teacher, lines, settings.environment.width) if teacher.on else None
         self.task = TaskLoss(objective.task)
         wanted = {name: getattr(objective.terms, name) for name in TERMS}
         self.policies: dict[str, TermSettings] = {name: own for name, own in wanted.items() if own.on}
@@ -67,6 +79,7 @@ class TrainingModule(nn.Module):
         self.terms = nn.ModuleDict(terms)
         self.bounds = {name: term.lower_bound for name, term in terms.items()}
         self.balance = Balance(objective.balance, len(self.terms))
+        self.emphasis = dict.fromkeys(self.policies, 1.0)
 
     def forward(self, batch: EpisodeBatch, step: int, epoch: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Total loss () and detached () monitors of a global step.
@@ -76,6 +89,9 @@ class TrainingModule(nn.Module):
         if self.training:
             self.model.environment_scale.fill_(environment_scale(self.objective.curriculum, epoch))
         world = gather_step(batch, self.model.represent(batch), self.gather)
+        if self.training:
+            # From here on all workers do the same, dropout included; the trunk's own draws differ between them.
+            torch.manual_seed((self.seed * 1_000_003 + step + 2**62) % 2**63)
         with torch.autocast(world.h.device.type, enabled=False):
             scores = self.model.score_episodes(
                 world.h,
@@ -84,10 +100,17 @@ class TrainingModule(nn.Module):
                 world.line_features,
                 world.support,
                 self._without_context(world, step),
+                support_labels=world.support_labels,
+                line=world.line,
+                teacher=self._taught(world, step, epoch),
             )
             task = self.task(scores.logits, world.labels, scores.invariant)
             values: dict[str, TermValue] = {name: term(world, scores, epoch) for name, term in self.terms.items()}
             return self._total(world, scores, task, values, step, epoch)
+
+    def set_emphasis(self, factors: Mapping[str, float]) -> None:
+        """Multiply the weights and ratios of some terms by `factors` from now on; the other terms keep theirs at 1."""
+        self.emphasis = {name: factors.get(name, 1.0) for name in self.policies}
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
         """Every parameter outside the trunk: those that the measuring of gradients passes through several times.
@@ -99,22 +122,23 @@ class TrainingModule(nn.Module):
     def _total(
         self, world: GlobalStep, scores: Scores, task: Tensor, values: dict[str, TermValue], step: int, epoch: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        norms = None
+        losses = [task, *(value.loss for value in values.values())]
+        gradients = None
         if self.balance.measures(step) and task.requires_grad:
-            # Without a trunk nothing is shared below z_I.
-            shared = world.h if world.h.requires_grad else scores.invariant
-            norms = gradient_norms([task, *(value.loss for value in values.values())], shared)
-        weights = self.balance(norms, self._targets(epoch, task.device))
-        total = task
-        for weight, value in zip(weights.unbind(), values.values(), strict=True):
+            gradients = measure(losses, shared_places(world, scores))
+        seen = Seen(torch.stack([loss.detach() for loss in losses]), epoch, gradients)
+        weights = self.balance(seen, self._targets(epoch, task.device))
+        total = weights[0] * task
+        for weight, value in zip(weights[1:].unbind(), values.values(), strict=True):
             total = total + weight * value.loss + (0.0 if value.own is None else (1 - weight) * value.own)
-        return total, self._report(scores, task, values, total, weights, norms)
+        return total, self._report(scores, task, values, total, weights, gradients)
 
     def _targets(self, epoch: float, device: torch.device) -> Targets:
+        emphasis = torch.tensor([self.emphasis[name] for name in self.policies], device=device)
         policies = self.policies.values()
         return Targets(
-            weights=torch.tensor([own.weight_at(epoch) for own in policies], device=device),
-            ratios=torch.tensor([own.ratio_at(epoch) for own in policies], device=device),
+            weights=emphasis * torch.tensor([own.weight_at(epoch) for own in policies], device=device),
+            ratios=emphasis * torch.tensor([own.ratio_at(epoch) for own in policies], device=device),
         )
 
     def _without_context(self, world: GlobalStep, step: int) -> Tensor | None:
@@ -125,6 +149,14 @@ class TrainingModule(nn.Module):
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**63)
         return (torch.rand(len(world.line), generator=generator) < probability).to(world.line.device)
 
+    def _taught(self, world: GlobalStep, step: int, epoch: float) -> tuple[Tensor, Tensor] | None:
+        """The id-teacher's vectors (G, dE) and shares (G, 1) for this step; None outside training."""
+        if self.teacher is None or not self.training:
+            return None
+        # Away from the seeds of context dropout, so that novelty and dropout are drawn apart.
+        vectors, share = self.teacher(world.line, epoch, (self.seed * 1_000_003 + step + 2**61) % 2**63)
+        return vectors, share
+
     @torch.no_grad()
     def _report(
         self,
@@ -133,16 +165,17 @@ class TrainingModule(nn.Module):
         values: dict[str, TermValue],
         total: Tensor,
         weights: Tensor,
-        norms: Tensor | None,
+        gradients: Gradients | None,
     ) -> dict[str, Tensor]:
         report = {"loss/total": total, "loss/task": task, "bound_violated/task": _below(task, 0.0)}
+        report["weight/task"] = weights[0]
         for index, (name, value) in enumerate(values.items()):
             report[f"loss/{name}"] = value.loss
-            report[f"weight/{name}"] = weights[index]
+            report[f"weight/{name}"] = weights[index + 1]
             report[f"bound_violated/{name}"] = _below(value.loss, self.bounds[name])
-            if norms is not None:
-                report[f"gradient_ratio/{name}"] = weights[index] * norms[index + 1] / norms[0].clamp(min=1e-30)
             report |= {f"{key}/{name}": monitor for key, monitor in value.report.items()}
+        if gradients is not None:
+            report |= shares(list(values), weights, gradients)
         report |= monitors(scores)
         report["immax/alpha"] = self.task.alpha.clone()
         report["environment/scale"] = self.model.environment_scale.clone()
@@ -152,7 +185,7 @@ class TrainingModule(nn.Module):
 def monitors(scores: Scores) -> dict[str, Tensor]:
     """() figures of a step's scores: temperature, gates, spread of R over episodes, logits."""
     return {
-        "temperature": scores.temperature,
+        "temperature": scores.temperature.mean(),
         "gate/mean": scores.gates.mean(),
         "gate/sd": scores.gates.std(correction=0),
         "resistance/sd": scores.resistance.mean(dim=1).std(dim=0, correction=0).mean(),
@@ -163,9 +196,27 @@ def monitors(scores: Scores) -> dict[str, Tensor]:
     }
 
 
+def shared_places(world: GlobalStep, scores: Scores) -> list[Tensor]:
+    """Where every head reads from: pair features (z_I without a trunk), and the codes of the support pairs."""
+    features = world.h if world.h.requires_grad else scores.invariant
+    return [features, scores.codes] if scores.codes.requires_grad else [features]
+
+
+def shares(names: list[str], weights: Tensor, gradients: Gradients) -> dict[str, Tensor]:
+    """() weighted gradient of each term relative to the task's at its place, NaN where the task has none there, and
+    the cosine between the two over all places."""
+    ratio = weights[1:].abs() * gradients.own / (weights[0] * gradients.task)
+    ratio = torch.where((gradients.task > 0) & gradients.touches, ratio, torch.full_like(ratio, torch.nan))
+    lengths = gradients.gram.diagonal().sqrt().clamp(min=1e-150)
+    cosine = (gradients.gram[1:, 0] / (lengths[0] * lengths[1:])).float()
+    report = {f"gradient_ratio/{name}": ratio[index] for index, name in enumerate(names)}
+    return report | {f"gradient_cosine/{name}": cosine[index] for index, name in enumerate(names)}
+
+
 def _alone(x: Tensor) -> Tensor:
     return x
 
 
 def _below(loss: Tensor, bound: float) -> Tensor:
-    return (loss < bound - BOUND_TOLERANCE).float()
+    # Written so that a NaN counts as below.
+    return (~(loss >= bound - BOUND_TOLERANCE)).float()

@@ -21,7 +21,7 @@ from torch import Tensor
 from model.energy import Scores
 from model.score_bank import KeyedMeans, ScoreBank
 from model.step import GlobalStep
-from model.terms import LossTerm, TermSettings, TermValue
+from model.terms import LossTerm, TermSettings, TermValue, ValueKind
 
 
 class RankingSettings(TermSettings):
@@ -47,6 +47,12 @@ class RankingSettings(TermSettings):
     """SmoothAP's tau, in standard deviations of the line's logits; below 0.1 most gradients vanish."""
     smallest_pool: int = Field(default=512, ge=2, le=100000)
     """Labelled logits of a line, bank included, from which SmoothAP counts; it is biased on fewer."""
+
+    @property
+    def value_kind(self) -> ValueKind:
+        """SOAP's value is no average precision and may be negative, the squared hinge is 0 beyond the margin."""
+        kinds: dict[str, ValueKind] = {"soap": "signed", "hinge": "vanishing"}
+        return kinds.get(self.mode, "positive")
 
 
 @dataclass(frozen=True)

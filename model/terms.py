@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -15,6 +16,13 @@ from torch import Tensor, nn
 from data_pipeline.settings import Settings
 from model.energy import Scores
 from model.step import GlobalStep
+
+ValueKind = Literal["positive", "vanishing", "signed", "adversarial"]
+"""What a loss's value means to a balancer that looks at values.
+
+`positive`: it stays above zero and lower is better. `vanishing`: it can reach 0. `signed`: it can be negative.
+`adversarial`: an adversary's loss, whose good end is chance.
+"""
 
 
 class TermSettings(Settings):
@@ -32,6 +40,11 @@ class TermSettings(Settings):
     """Under gradnorm_ema: the term's gradient norm at the shared representation, relative to the task's."""
     start: float = Field(default=2.0, ge=0.0, le=10000.0)
     """Epoch from which the term counts; it is computed and logged before."""
+
+    @property
+    def value_kind(self) -> ValueKind:
+        """What the loss's value means to a balancer that looks at values; a term says so where 0 is not its end."""
+        return "vanishing"
 
     def weight_at(self, epoch: float) -> float:
         """Weight under fixed_ramp at a (fractional) epoch."""

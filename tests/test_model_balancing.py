@@ -1,93 +1,220 @@
+"""Claims about the balancers as rules: closed forms, invariances, and what each refuses."""
+
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
-from model_episodes import episodes, training_module
+from torch import Tensor
 
-from model.balancing import BALANCERS, Balance, BalanceSettings, Targets, gradient_norms
+from data_pipeline.errors import UserError
+from data_pipeline.settings import validate
+from model.balancer import BalanceSettings, Seen, Targets
+from model.balancing import BALANCERS, BY_VALUE, Balance
+from model.gradient_rules import alignment, equal_projections
+from model.measuring import Gradients, measure
+from model.objective import ObjectiveSettings
 
 
 def targets(*ratios: float) -> Targets:
     return Targets(weights=torch.tensor(ratios), ratios=torch.tensor(ratios))
 
 
+def measured(gradients: Tensor) -> Seen:
+    """What a step shows whose losses have the rows of `gradients` (K+1, d) as gradients on a single row."""
+    h = torch.zeros(1, gradients.shape[1], requires_grad=True)
+    return Seen(torch.ones(len(gradients)), 3.0, measure([(row * h).sum() for row in gradients], [h]))
+
+
+def balance(mode: str, terms: int, **changes: float) -> Balance:
+    return Balance(BalanceSettings.model_validate({"mode": mode, **changes}), terms)
+
+
+def values(*losses: float, epoch: float = 3.0) -> Seen:
+    return Seen(torch.tensor(losses), epoch, None)
+
+
+def random_gradients(count: int, seed: int = 0) -> Tensor:
+    return torch.randn(count, 12, generator=torch.Generator().manual_seed(seed)) + 0.5
+
+
 def test_T5_1_gradnorm_holds_each_gradient_at_its_ratio() -> None:
-    balance = Balance(BalanceSettings(mode="gradnorm_ema", beta=0.0), terms=3)
-    norms = torch.tensor([2.0, 0.5, 40.0, 3.0])
+    rule = balance("gradnorm_ema", 3, beta=0.0)
+    gradients = random_gradients(4) * torch.tensor([[2.0], [0.5], [40.0], [3.0]])
     for factor in (1.0, 1.7):
-        weights = balance(norms * factor, targets(0.5, 1.0, 0.25))
-        assert torch.allclose(weights * norms[1:] / norms[0], torch.tensor([0.5, 1.0, 0.25]), rtol=1e-6)
+        weights = rule(measured(gradients * factor), targets(0.5, 1.0, 0.25))[1:]
+        norms = gradients.norm(dim=1)
+        assert torch.allclose(weights * norms[1:] / norms[0], torch.tensor([0.5, 1.0, 0.25]), rtol=1e-5)
 
 
-def test_T5_1_the_whole_module_reports_the_ratio_it_was_asked_for() -> None:
-    module = training_module({"balance": {"beta": 0.0}, "terms": {"grl": {"ratio": 0.8}, "corr": {"ratio": 0.2}}})
-    for step in (0, 4):
-        _, report = module(episodes(seed=step), step=step, epoch=3.0)
-        assert float(report["gradient_ratio/grl"]) == pytest.approx(0.8, rel=1e-4)
-        assert float(report["gradient_ratio/corr"]) == pytest.approx(0.2, rel=1e-4)
+def test_T5_2_imtl_g_gives_every_gradient_the_same_projection_on_the_sum() -> None:
+    gradients = random_gradients(4).double()
+    units = gradients / gradients.norm(dim=1, keepdim=True)
+    projections = units @ (equal_projections(gradients @ gradients.T) @ gradients)
+    assert torch.allclose(projections, torch.ones(4, dtype=torch.float64))
+
+
+def test_T5_2_imtl_g_is_the_solution_of_the_paper_up_to_its_length() -> None:
+    gradients = random_gradients(3, seed=2).double()
+    units = gradients / gradients.norm(dim=1, keepdim=True)
+    differences, unit_differences = gradients[:1] - gradients[1:], units[:1] - units[1:]
+    rest = gradients[0] @ unit_differences.T @ torch.linalg.inv(differences @ unit_differences.T)
+    paper = torch.cat([1 - rest.sum().unsqueeze(0), rest])
+    ours = balance("imtl_g_rep", 2)(measured(gradients.float()), targets(0.5, 0.5)).double()
+    assert torch.allclose(ours, paper / paper[0], rtol=1e-4)
+
+
+def test_T5_3_two_orthogonal_gradients_are_weighted_by_the_inverse_of_their_length_not_as_by_min_norm() -> None:
+    gradients = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    difference = gradients[1] - gradients[0]
+    min_norm = float((difference @ gradients[1]) / difference.square().sum())
+    assert min_norm == pytest.approx(0.8)
+    for mode in ("imtl_g_rep", "aligned"):
+        assert balance(mode, 1)(measured(gradients), targets(1.0)).tolist() == pytest.approx([1.0, 0.5])
+
+
+def test_T5_4_aligned_gradients_have_all_singular_values_at_the_smallest() -> None:
+    gradients = random_gradients(4).double()
+    aligned = alignment(gradients @ gradients.T) @ gradients
+    smallest = torch.linalg.svdvals(gradients)[-1]
+    assert torch.allclose(torch.linalg.svdvals(aligned), smallest.expand(4))
+
+
+def test_T5_4_dependent_gradients_are_aligned_in_the_space_they_span() -> None:
+    gradients = random_gradients(2).double()
+    gradients = torch.cat([gradients, gradients[:1] + gradients[1:]])
+    singular = torch.linalg.svdvals(alignment(gradients @ gradients.T) @ gradients)
+    assert torch.allclose(singular[:2], torch.linalg.svdvals(gradients)[1].expand(2))
+    assert singular[2] < 1e-6
 
 
 @pytest.mark.parametrize("mode", sorted(BALANCERS))
-def test_T5_5_with_the_task_alone_every_mode_is_the_plain_gradient(mode: str) -> None:
-    module = training_module({"balance": {"mode": mode}, "terms": {"grl": {"on": False}, "corr": {"on": False}}})
-    total, report = module(episodes(), step=0, epoch=3.0)
-    assert torch.equal(total.detach(), report["loss/task"])
-    assert not module.policies
+def test_T5_5_the_task_alone_has_coefficient_one(mode: str) -> None:
+    rule = balance(mode, 0)
+    for step in range(5):
+        seen = measured(random_gradients(1, seed=step))
+        coefficients = rule(Seen(torch.rand(1) + 0.1, step / 2, seen.gradients), targets())
+        assert coefficients.tolist() == pytest.approx([1.0])
 
 
-def test_T5_6_scaling_a_term_leaves_gradnorm_updates_unchanged() -> None:
-    h = torch.randn(5, 4, requires_grad=True)
-    losses = [h.square().mean(), h.sin().mean(), h[:3].abs().mean()]
-    updates = []
+@pytest.mark.parametrize("mode", ["gradnorm_ema", "imtl_g_rep"])
+def test_T5_6_scaling_a_term_by_1000_leaves_the_update_unchanged(mode: str) -> None:
+    gradients, updates = random_gradients(3), []
     for scale in (1.0, 1000.0):
-        scaled = [losses[0], scale * losses[1], losses[2]]
-        balance = Balance(BalanceSettings(mode="gradnorm_ema", smallest=0.0), terms=2)
-        weights = balance(gradient_norms(scaled, h), targets(0.5, 0.5))
-        updates.append(weights[0] * torch.autograd.grad(scaled[1], h, retain_graph=True)[0])
-    assert torch.allclose(*updates, rtol=1e-5)
+        scaled = gradients * torch.tensor([[1.0], [scale], [1.0]])
+        coefficients = balance(mode, 2, smallest=0.0)(measured(scaled), targets(0.5, 0.5))
+        updates.append(coefficients @ scaled)
+    assert torch.allclose(*updates, rtol=1e-4)
 
 
-def test_norms_are_frobenius_over_the_rows_touched() -> None:
-    h = torch.zeros(2, 3, 4, requires_grad=True)
-    loss = (h[:, 1:] * 3.0).sum()
-    assert float(gradient_norms([loss], h)) == pytest.approx(3.0 * 16**0.5 / 4)
+def test_pcgrad_takes_out_what_opposes_the_task_and_nothing_else() -> None:
+    gradients = torch.tensor([[2.0, 0.0, 0.0], [-1.0, 1.0, 0.0], [1.0, 0.0, 3.0]])
+    coefficients = balance("pcgrad_protect", 2)(measured(gradients), targets(0.5, 0.7))
+    expected = gradients[0] + 0.5 * torch.tensor([0.0, 1.0, 0.0]) + 0.7 * gradients[2]
+    assert torch.allclose(coefficients @ gradients, expected)
 
 
-def test_a_centred_loss_is_not_lost_by_summing_over_the_batch() -> None:
-    h = torch.randn(6, 4, requires_grad=True)
-    assert gradient_norms([(h - h.mean(dim=0)).square().mean()], h) > 0.01
+def test_after_pcgrad_no_term_raises_the_task_loss_to_first_order() -> None:
+    for seed in range(20):
+        gradients = torch.randn(5, 6, generator=torch.Generator().manual_seed(seed))
+        coefficients = balance("pcgrad_protect", 4)(measured(gradients), targets(1.0, 1.0, 1.0, 1.0))
+        assert (coefficients @ gradients - gradients[0]) @ gradients[0] > -1e-4
 
 
-def test_steps_without_measurement_take_no_gradient_and_reuse_the_weights() -> None:
-    module = training_module({"balance": {"every": 3}})
-    _, measured = module(episodes(), step=0, epoch=3.0)
-    _, reused = module(episodes(seed=1), step=1, epoch=3.0)
-    assert "gradient_ratio/grl" in measured
-    assert "gradient_ratio/grl" not in reused
-    assert torch.equal(measured["weight/grl"], reused["weight/grl"])
+def test_uw_settles_where_a_weight_is_the_inverse_of_its_loss() -> None:
+    rule = balance("uw", 2, uw_rate=0.5)
+    for _ in range(200):
+        coefficients = rule(values(0.6, 0.2, 3.0), targets(1.0, 1.0))
+    assert coefficients.tolist() == pytest.approx([1.0, 3.0, 0.2], rel=1e-3)
 
 
-def test_the_balancer_survives_in_the_state_dict() -> None:
-    module, resumed = training_module(), training_module(seed=1)
-    module(episodes(), step=0, epoch=3.0)
-    resumed.load_state_dict(module.state_dict())
-    expected, found = (m(episodes(seed=1), step=1, epoch=3.0)[1]["weight/corr"] for m in (module, resumed))
-    assert torch.equal(expected, found)
+def test_uw_starts_even() -> None:
+    assert balance("uw", 2)(values(0.6, 0.2, 3.0), targets(1.0, 0.5)).tolist() == [1.0, 1.0, 0.5]
 
 
-def test_a_degenerate_measurement_does_not_move_the_running_norms() -> None:
-    balance = Balance(BalanceSettings(mode="gradnorm_ema"), terms=1)
-    before = balance(torch.tensor([2.0, 4.0]), targets(1.0))
-    assert torch.equal(balance(torch.tensor([2.0, 0.0]), targets(1.0)), before)
+def test_dwa_follows_the_mean_losses_of_the_last_two_epochs() -> None:
+    rule = balance("dwa", 1)
+    losses = {0: [(1.0, 4.0), (3.0, 4.0)], 1: [(1.0, 4.0)], 2: [(9.0, 9.0)]}
+    for epoch, steps in losses.items():
+        for step, pair in enumerate(steps):
+            coefficients = rule(values(*pair, epoch=epoch + step / 2), targets(1.0))
+            if epoch < 2:
+                assert coefficients.tolist() == [1.0, 1.0]
+    expected = 2 * torch.softmax(torch.tensor([0.5, 1.0]) / 2.0, dim=0)
+    assert torch.allclose(coefficients, expected)
 
 
-def test_fixed_weights_start_ramp_and_stop_at_the_cap() -> None:
-    term = training_module({"terms": {"grl": {"weight": 0.1, "ramp": 0.05, "cap": 0.2, "start": 2.0}}}).policies["grl"]
-    assert [term.weight_at(epoch) for epoch in (0.0, 1.99, 2.0, 3.0, 9.0)] == pytest.approx([0.0, 0.0, 0.1, 0.15, 0.2])
+def test_relobralo_follows_its_formula() -> None:
+    rule = balance("relobralo", 1, relobralo_memory=0.9, relobralo_recent=1.0, relobralo_temperature=0.5)
+    first = rule(values(2.0, 1.0), targets(1.0))
+    second = rule(values(1.0, 1.0), targets(1.0))
+    assert torch.allclose(first, torch.ones(2))
+    expected = 0.9 * first + 0.1 * 2 * torch.softmax(torch.tensor([0.5, 1.0]) / 0.5, dim=0)
+    assert torch.allclose(second, expected)
+
+
+def test_relobralo_looks_back_to_the_start_as_often_as_it_is_told() -> None:
+    rule = balance("relobralo", 1, relobralo_memory=1 - 1e-7, relobralo_recent=0.75)
+    rule(values(2.0, 1.0), targets(1.0))
+    looks = [float(rule(values(1.0, 1.0), targets(1.0))[0]) for _ in range(400)]
+    changes = sum(abs(after - before) > 1e-4 for before, after in zip([1.0, *looks], looks, strict=False))
+    lookback = 2 / (1 + math.exp((1.0 - 0.5) / 0.1))
+    assert min(looks) == pytest.approx(lookback, rel=1e-3)
+    assert changes == 1  # once looked back, the losses stay as they are
 
 
 @pytest.mark.parametrize("mode", sorted(BALANCERS))
-def test_a_term_before_its_start_leaves_the_model_to_the_task(mode: str) -> None:
-    module = training_module({"balance": {"mode": mode}})
-    _, report = module(episodes(), step=0, epoch=0.0)
-    assert float(report["weight/grl"]) == float(report["weight/corr"]) == 0.0
+def test_a_term_not_asked_for_gets_no_coefficient(mode: str) -> None:
+    rule = balance(mode, 2)
+    for step in range(3):
+        seen = Seen(torch.tensor([0.7, 0.5, 0.6]), float(step), measured(random_gradients(3, seed=step)).gradients)
+        coefficients = rule(seen, targets(0.0, 0.5))
+        assert coefficients[1] == 0.0
+    assert coefficients[2] != 0.0
+
+
+@pytest.mark.parametrize("mode", sorted(set(BALANCERS) - set(BY_VALUE)))
+def test_coefficients_hold_between_measurements(mode: str) -> None:
+    rule = balance(mode, 2)
+    first = rule(measured(random_gradients(3)), targets(0.5, 0.5))
+    assert torch.equal(rule(values(9.0, 9.0, 9.0), targets(0.5, 0.5)), first)
+
+
+@pytest.mark.parametrize("mode", ["gradnorm_ema", "imtl_g_rep", "aligned"])
+def test_a_batch_without_any_task_gradient_leaves_the_coefficients_as_they_were(mode: str) -> None:
+    rule = balance(mode, 1)
+    before = rule(measured(torch.tensor([[1.0, 0.0], [0.5, 1.0]])), targets(1.0))
+    assert torch.equal(rule(measured(torch.zeros(2, 2)), targets(1.0)), before)
+
+
+def test_gradients_that_point_the_same_way_give_no_exploding_coefficient() -> None:
+    parallel = torch.tensor([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0 + 1e-7]])
+    for mode in ("imtl_g_rep", "aligned"):
+        assert balance(mode, 2)(measured(parallel), targets(1.0, 1.0)).abs().max() <= 100.0
+
+
+def test_a_term_that_touches_no_shared_place_gets_its_fixed_weight() -> None:
+    zero = torch.zeros(1)
+    found = Gradients(torch.eye(2).double(), own=zero, task=zero, touches=torch.tensor([False]))
+    both = Targets(weights=torch.tensor([0.3]), ratios=torch.tensor([0.9]))
+    assert balance("gradnorm_ema", 1)(Seen(torch.ones(2), 3.0, found), both)[1] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("terms", "reason"),
+    [
+        ({"corr": {"on": False}}, "'grl': its loss is an adversary's"),
+        ({"grl": {"on": False}}, "'corr': its loss can reach 0"),
+        (
+            {"grl": {"on": False}, "corr": {"on": False}, "rank": {"on": True, "mode": "soap"}},
+            "'rank': its loss can be n",
+        ),
+    ],
+)
+@pytest.mark.parametrize("mode", BY_VALUE)
+def test_balancers_by_value_refuse_terms_whose_value_means_something_else(
+    mode: str, terms: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(UserError, match=reason):
+        validate(ObjectiveSettings, {"balance": {"mode": mode}, "terms": terms}, "settings")
