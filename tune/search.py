@@ -1,0 +1,256 @@
+"""Search settings: Ray Tune and Optuna over trials whose score is the macro average precision on validation lines.
+
+    python tune/search.py --space lambda --store stores/simulated --config configs/train/simulated.yaml --trials 8
+
+Each trial trains the inner folds of one point of the space: every line but the test line is the validation line once.
+Killed at any moment, the search goes on with --resume: what is finished is not repeated. See docs/search.md.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated
+
+import numpy as np
+import optuna
+import ray.tune
+import typer
+from optuna.distributions import BaseDistribution
+from optuna.trial import TrialState
+from rich.console import Console
+from tqdm import tqdm
+
+from data_pipeline.errors import UserError, command_line
+from data_pipeline.folds import resolve_fold
+from data_pipeline.plan import Plan
+from data_pipeline.settings import load
+from data_pipeline.store import Store
+from distributed.assembly import total_steps
+from distributed.cluster import SPARE_CPUS
+from distributed.runs import held
+from distributed.settings import RunSettings
+from distributed.train import check_model, open_verified
+from tune.identity import RUNS, claim_search, read_search
+from tune.plots import plot_history, plot_settings
+from tune.results import (
+    FEWEST_FOR_IMPORTANCE,
+    importances,
+    printed_table,
+    ranked,
+    trial_table,
+    write_preset,
+    write_table,
+)
+from tune.scheduling import StudyScheduler, StudySearcher, trial_capacity
+from tune.space import SearchSettings, distributions, load_space, searched_terms
+from tune.study import SearchStudy
+from tune.trial import TrialTask, fold_settings, run_trial
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def search(
+    search: SearchSettings, settings: RunSettings, store_path: Path, folder: Path, resume: bool, concurrent: int
+) -> SearchStudy:
+    """Run the search in `folder` to its end and return its study; raises `UserError` before anything is started."""
+    space = distributions(search, settings)
+    store = open_verified(store_path)
+    lines = inner_lines(store, search, settings)
+    check_folds(store, search, settings, lines)
+    if resume or folder.exists():
+        claim_search(folder, resume, store, search, settings, lines)
+    concurrent, device = trial_capacity(settings, concurrent)
+    if not resume:
+        claim_search(folder, resume, store, search, settings, lines)
+    task = TrialTask(
+        store=str(store.path),
+        checksum=store.checksum,
+        runs=str((folder / RUNS).resolve()),
+        lines=lines,
+        run=_economical(settings).model_dump(mode="json"),
+        device=device,
+    )
+    with held(folder), Progress(folder, search.trials) as progress:
+        study = SearchStudy(folder, search, space, len(lines), lambda: progress.show(study, lines))
+        progress.show(study, lines)
+        if study.remaining():
+            _tune(study, folder, concurrent, task)
+    return study
+
+
+def inner_lines(store: Store, search: SearchSettings, settings: RunSettings) -> list[str]:
+    """Validation line of each inner fold, in the order trials take them: a random order, fixed by the search's seed."""
+    fold = settings.fold
+    known = [*fold.train_lines, *([fold.valid_line] if fold.valid_line else [])] if fold.train_lines else store.lines
+    lines = [line for line in store.lines if line in known and line != fold.test_line]
+    if fold.test_line not in store.lines:
+        raise UserError(f"--test-line is not set or unknown; choose one of {', '.join(store.lines)}")
+    if len(lines) < 2:
+        raise UserError(f"an inner fold needs a validation line and a training line beside '{fold.test_line}'")
+    if search.folds > len(lines):
+        raise UserError(f"search.folds={search.folds}, but only {len(lines)} lines remain beside '{fold.test_line}'")
+    order = np.random.default_rng(search.seed).permutation(len(lines))
+    return [lines[index] for index in order[: search.folds or len(lines)]]
+
+
+def check_folds(store: Store, search: SearchSettings, settings: RunSettings, lines: list[str]) -> None:
+    """Raise `UserError` for what would fail, or mean nothing, in every trial."""
+    for line in lines:
+        own = fold_settings(settings, line)
+        fold = resolve_fold(store, own.fold)
+        plan = Plan(store, fold, own.episodes, own.train.seed)
+        plan.slots(0, own.workers.count)
+        check_model(store, fold, own)
+        epochs = total_steps(plan, own) / plan.steps_per_epoch
+        for name, term in searched_terms(search, settings).items():
+            if term.start >= epochs:
+                raise UserError(
+                    f"term '{name}' counts from epoch {term.start:g} (objective.terms.{name}.start), and runs end at "
+                    f"epoch {epochs:g}: its weight would change nothing; train longer or start it earlier"
+                )
+
+
+def _economical(settings: RunSettings) -> RunSettings:
+    """The settings a trial's runs share: one checkpoint kept beside the latest, threads that many trials can share."""
+    threads = settings.engine.threads or max(1, int(settings.workers.cpus))
+    return settings.model_copy(
+        update={
+            "train": settings.train.model_copy(update={"keep_best": 1}),
+            "engine": settings.engine.model_copy(update={"threads": threads}),
+        }
+    )
+
+
+def _tune(study: SearchStudy, folder: Path, concurrent: int, task: TrialTask) -> None:
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    # Trials write runs of their own; Tune's copies of their scores would only fill the folder.
+    os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
+    tuner = ray.tune.Tuner(
+        ray.tune.with_resources(run_trial, {"cpu": SPARE_CPUS}),
+        tune_config=ray.tune.TuneConfig(
+            search_alg=StudySearcher(study, concurrent, task.model_dump(mode="json")),
+            scheduler=StudyScheduler(study),
+            num_samples=study.remaining(),
+            trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}",
+        ),
+        run_config=ray.tune.RunConfig(
+            name=f"{datetime.datetime.now():%Y%m%d-%H%M%S}", storage_path=str((folder / "tune").resolve()), verbose=0
+        ),
+    )
+    tuner.fit()
+
+
+class Progress:
+    """A line on the terminal (plain lines in a log): trials ended, best so far, time left; and the table on disk."""
+
+    def __init__(self, folder: Path, trials: int) -> None:
+        """Follow the search in `folder` to `trials` trials."""
+        self._folder = folder
+        interval = 0.5 if sys.stderr.isatty() else 15.0
+        self._bar = tqdm(total=trials, unit="trial", desc=folder.name, dynamic_ncols=True, mininterval=interval)
+
+    def __enter__(self) -> Progress:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the line."""
+        self._bar.close()
+
+    def show(self, study: SearchStudy, lines: list[str]) -> None:
+        """Write the table of trials and bring the line up to date."""
+        table = trial_table(study, lines)
+        write_table(table, self._folder)
+        trials = study.trials()
+        ended = sum(trial.state.is_finished() for trial in trials)
+        if self._bar.n == 0:
+            self._bar.initial = ended  # what an earlier start did says nothing about this one's speed
+        complete = ranked(table)
+        failed = sum(trial.state == TrialState.FAIL for trial in trials)
+        shown = (
+            {"best": f"{complete.iloc[0]['score']:.4f} (trial {complete.iloc[0]['number']})"} if len(complete) else {}
+        )
+        self._bar.n = ended
+        self._bar.set_postfix(shown | ({"failed": str(failed)} if failed else {}), refresh=False)
+        self._bar.update(0)
+
+
+def hand_out(study: SearchStudy, settings: RunSettings, folder: Path, lines: list[str], console: Console) -> None:
+    """Print the results and write preset and plots beside the table."""
+    table = trial_table(study, lines)
+    best = ranked(table)
+    counts = table["state"].value_counts()
+    console.print(f"trials     {', '.join(f'{count} {state}' for state, count in counts.items())}")
+    for _, row in table[table["state"] == "failed"].iterrows():
+        console.print(f"failed     trial {row['number']}: {row['reason']}", markup=False)
+    plot_history(table, folder / "history.png")
+    plot_settings(table, {key: _is_log(own) for key, own in study.space.items()}, folder / "settings.png")
+    if best.empty:
+        console.print("best       none: no trial finished all its folds")
+        return
+    console.print(printed_table(table, list(study.space), lines))
+    number = int(best.iloc[0]["number"])
+    preset = write_preset(dict(study.trials()[number].params), float(best.iloc[0]["score"]), lines, settings, folder)
+    shares = importances(study)
+    text = (
+        ", ".join(f"{key} {share:.2f}" for key, share in shares.items())
+        if shares
+        else (f"too few complete trials to say ({len(best)} of {FEWEST_FOR_IMPORTANCE})")
+    )
+    console.print(f"importance {text}", markup=False)
+    console.print(
+        f"best       {preset}, trial {number}; score and choice are of the same lines, so expect a little less"
+    )
+
+
+def _is_log(distribution: BaseDistribution) -> bool:
+    return bool(getattr(distribution, "log", False))
+
+
+@app.command()
+def main(
+    store: Annotated[Path, typer.Option(help="Store to train on.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings of the runs as key.sub=value, of the search as search.key=value."),
+    ] = None,
+    space: Annotated[str, typer.Option(help="Preset of configs/search, or a YAML file.")] = "lambda",
+    test_line: Annotated[str, typer.Option(help="Line that no trial touches.")] = "",
+    trials: Annotated[int, typer.Option(help="Trials in all; 0: as the space says.")] = 0,
+    workers: Annotated[int, typer.Option(help="Training workers per run; 0: as the settings say.")] = 0,
+    concurrent: Annotated[int, typer.Option(help="Trials at a time; 0: as many as fit.")] = 0,
+    name: Annotated[str, typer.Option(help="Name of the search; default: test line and time.")] = "",
+    runs: Annotated[Path, typer.Option(help="Folder of runs; on a cluster one that all hosts see.")] = Path("runs"),
+    config: Annotated[list[Path] | None, typer.Option(help="YAML presets of the runs, later ones win.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted search, or add trials.")] = False,
+) -> None:
+    """Search a space and print the best settings."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    given = list(overrides or [])
+    own = [item.removeprefix("search.") for item in given if item.startswith("search.")]
+    chosen = load_space(space, own + [f"trials={trials}"] * bool(trials))
+    options = [f"fold.test_line={test_line}"] * bool(test_line) + [f"workers.count={workers}"] * bool(workers)
+    settings = load(RunSettings, config or [], options + [item for item in given if not item.startswith("search.")])
+    if resume and not name:
+        raise UserError("--resume needs the --name of the search to continue")
+    folder = runs / (name or f"search-{settings.fold.test_line}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    console = Console()
+    console.print(f"search     {folder}")
+    study = search(chosen, settings, store, folder, resume, concurrent)
+    lines = read_search(folder).lines
+    hand_out(study, settings, folder, lines, console)
+    if study.remaining():
+        raise UserError(
+            f"search {folder} was interrupted with {study.remaining()} trials to go; continue with --resume"
+        )
+
+
+if __name__ == "__main__":
+    command_line(app)
