@@ -124,6 +124,7 @@ def test_the_graph_of_the_losses_outlives_the_measuring() -> None:
     loss = h.square().sum()
     measure([loss, loss], [h])
     loss.backward()
+    assert h.grad is not None
     assert torch.equal(h.grad, 2 * h.detach())
 
 
