@@ -47,10 +47,12 @@ def test_a_point_like_the_training_points_is_not_farther_out_than_they_are() -> 
 
 
 def test_T10_3_an_exponential_sample_is_not_called_bimodal() -> None:
-    rng = np.random.default_rng(1)
-    found = bimodality(rng.exponential(size=500))
-    assert found.coefficient > 5 / 9
-    assert not found.bimodal
+    quantiles = -np.log1p(-(np.arange(100) + 0.5) / 100)
+    assert bimodality(quantiles).coefficient > 5 / 9
+    drawn = [bimodality(np.random.default_rng(seed).exponential(size=100)) for seed in range(100)]
+    assert not bimodality(quantiles).bimodal
+    assert np.mean([found.coefficient > 5 / 9 for found in drawn]) > 0.5
+    assert np.mean([found.bimodal for found in drawn]) <= 0.05
 
 
 def test_T10_3_two_separate_modes_are_called_bimodal() -> None:
