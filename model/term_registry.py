@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from data_pipeline.settings import Settings
+from model.club import Club, ClubSettings
 from model.conditional_invariance import CdanSettings, ConditionalReversal
 from model.decoupling import Correlation, CorrSettings
+from model.dependence import DependenceMonitor, DependenceSettings, Hsic, HsicSettings
 from model.episode_model import ModelSettings
 from model.invariance import GradientReversal, GrlSettings
 from model.moments import CoralSettings, FishrSettings, GradientVariance, MomentMatching
@@ -41,6 +43,12 @@ class TermsSettings(Settings):
     """Equal means and covariances of z_I in all lines."""
     fishr: FishrSettings = FishrSettings()
     """Equal gradient variances in all lines."""
+    club: ClubSettings = ClubSettings()
+    """Upper bound on the information of z_I about the line."""
+    hsic: HsicSettings = HsicSettings()
+    """Independence of z_I from the line or from z_E by kernels."""
+    dependence: DependenceSettings = DependenceSettings()
+    """Monitors of the dependence of z_I on z_E; no loss."""
 
 
 TERMS: dict[str, Callable[[Any, ModelSettings, int], LossTerm]] = {
@@ -53,5 +61,10 @@ TERMS: dict[str, Callable[[Any, ModelSettings, int], LossTerm]] = {
     "dro": lambda own, model, lines: GroupRobust(own, lines),
     "coral": lambda own, model, lines: MomentMatching(own, lines),
     "fishr": lambda own, model, lines: GradientVariance(own, model.energy.invariant_width, lines),
+    "club": lambda own, model, lines: Club(own, model.energy.invariant_width, lines),
+    "hsic": lambda own, model, lines: Hsic(own),
+    "dependence": lambda own, model, lines: DependenceMonitor(
+        own, model.energy.invariant_width, model.environment.width
+    ),
 }
 """Makers of the loss terms from their settings, the model's settings and the number of training lines."""
