@@ -33,8 +33,6 @@ from distributed.matched_store import MatchedStore
 from distributed.scoring import Scorer, Tokens
 from distributed.settings import ScoringSettings
 
-ELEMENTS_PER_FILE = 512
-PAIRS_PER_PART = 4096
 OPEN_FILES = 64
 """Token files of one kind that a process keeps mapped."""
 
@@ -44,11 +42,23 @@ class Job:
     """What a process must know to work on a part; it travels with every part, everything large is in files."""
 
     work: Path
-    """Folder that all processes see."""
+    """Folder that all processes see; the name is never used for two jobs, because a process keeps the last one open."""
     store: Path
     """Store of the pairs."""
     scoring: ScoringSettings
     """Batch sizes."""
+    elements_per_file: int = 512
+    """Elements that one part encodes."""
+    pairs_per_part: int = 4096
+    """Pairs that one part scores; also the rows that a table grows by."""
+
+    def part(self, number: int) -> slice:
+        """The pairs of part `number`."""
+        return slice(number * self.pairs_per_part, (number + 1) * self.pairs_per_part)
+
+    def tokens_file(self, kind: Kind, number: int, name: str) -> Path:
+        """Where part `number` of the elements of `kind` keeps its `tokens` or its `mask`."""
+        return self.work / f"{kind}-{number:06d}.{name}.npy"
 
 
 @dataclass(frozen=True)
@@ -111,11 +121,11 @@ def score_pairs(
         features = np.empty((len(support_rows), 0), dtype=np.float32)
         if deployment.description.model.trunk.shape:
             _encode_all(job, elements, executor)
-            parts = executor(partial(support_part, job), _parts(len(support_rows), PAIRS_PER_PART))
+            parts = executor(partial(support_part, job), _parts(len(support_rows), job.pairs_per_part))
             features = np.concatenate([part["h"] for part in parts])
         _save(job.work / "support_features.npy", features)
         with tqdm(total=len(supports.rows), desc="score pairs", unit="pair") as bar:
-            for part in executor(partial(score_part, job), _parts(len(supports.rows), PAIRS_PER_PART)):
+            for part in executor(partial(score_part, job), _parts(len(supports.rows), job.pairs_per_part)):
                 bar.update(len(part["neutral"]))
                 yield part["logits"], part["neutral"]
     finally:
@@ -126,24 +136,24 @@ def score_pairs(
 def _encode_all(job: Job, elements: dict[str, NDArray[np.int32]], executor: Executor) -> None:
     with tqdm(total=sum(map(len, elements.values())), desc="encode elements", unit="element") as bar:
         for kind in KINDS:
-            for part in executor(partial(encode_part, job, kind), _parts(len(elements[kind]), ELEMENTS_PER_FILE)):
+            for part in executor(partial(encode_part, job, kind), _parts(len(elements[kind]), job.elements_per_file)):
                 bar.update(int(part["encoded"].sum()))
 
 
 def encode_part(job: Job, kind: Kind, part: int) -> Arrays:
     """Encode the elements of one tokens file."""
     opened = _opened(job)
-    elements = opened.arrays[f"{kind}s"][part * ELEMENTS_PER_FILE : (part + 1) * ELEMENTS_PER_FILE]
+    elements = opened.arrays[f"{kind}s"][part * job.elements_per_file : (part + 1) * job.elements_per_file]
     encoded = opened.scorer.encode(kind, elements, job.work)
-    _save(_tokens_file(job.work, kind, part, "tokens"), encoded.tokens.float().numpy())
-    _save(_tokens_file(job.work, kind, part, "mask"), encoded.mask.numpy())
+    _save(job.tokens_file(kind, part, "tokens"), encoded.tokens.float().numpy())
+    _save(job.tokens_file(kind, part, "mask"), encoded.mask.numpy())
     return {"encoded": np.array([len(elements)])}
 
 
 def support_part(job: Job, part: int) -> Arrays:
     """Pair features h (k, d) of a part of the support pairs."""
     opened = _opened(job)
-    return {"h": opened.features(opened.arrays["support_rows"][_slice(part)])}
+    return {"h": opened.features(opened.arrays["support_rows"][job.part(part)])}
 
 
 def score_part(job: Job, part: int) -> Arrays:
@@ -151,7 +161,7 @@ def score_part(job: Job, part: int) -> Arrays:
     opened = _opened(job)
     arrays = opened.arrays
     support_h = np.load(job.work / "support_features.npy", mmap_mode="r")
-    rows, serving = arrays["rows"][_slice(part)], arrays["serving"][_slice(part)]
+    rows, serving = arrays["rows"][job.part(part)], arrays["serving"][job.part(part)]
     h = opened.features(rows)
     logits, neutral = np.empty(serving.shape, dtype=np.float32), np.empty(len(rows), dtype=np.float32)
     for number in np.unique(serving):
@@ -173,7 +183,7 @@ class _Opened:
         self.scorer = Scorer(model, self.store, deployment.description.support, job.scoring)
         names = ("enhancers", "promoters", "rows", "sets", "serving", "support_rows")
         self.arrays = {name: np.load(job.work / f"{name}.npy", mmap_mode="r") for name in names}
-        self.tokens: dict[Kind, Tokens] = {kind: TokenFiles(job.work, kind) for kind in KINDS}
+        self.tokens: dict[Kind, Tokens] = {kind: TokenFiles(job, kind) for kind in KINDS}
 
     def features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Pair features (k, d) of store `rows`, from the encoded elements; d = 0 without a trunk."""
@@ -189,14 +199,14 @@ class _Opened:
 class TokenFiles:
     """The tokens that `encode_part` wrote, mapped as they are needed."""
 
-    def __init__(self, work: Path, kind: Kind) -> None:
+    def __init__(self, job: Job, kind: Kind) -> None:
         """Nothing is opened yet."""
-        self._work, self._kind = work, kind
+        self._job, self._kind = job, kind
         self._open = lru_cache(maxsize=OPEN_FILES)(self._map)
 
     def take(self, positions: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Tokens (k, T, d) float32 and mask (k, T) bool of the elements at `positions` (k,)."""
-        files, inside = np.divmod(positions, ELEMENTS_PER_FILE)
+        files, inside = np.divmod(positions, self._job.elements_per_file)
         tokens = mask = None
         for file in np.unique(files):
             where = files == file
@@ -209,7 +219,7 @@ class TokenFiles:
 
     def _map(self, part: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         tokens, mask = (
-            np.load(_tokens_file(self._work, self._kind, part, name), mmap_mode="r") for name in ("tokens", "mask")
+            np.load(self._job.tokens_file(self._kind, part, name), mmap_mode="r") for name in ("tokens", "mask")
         )
         return tokens, mask
 
@@ -219,10 +229,6 @@ def _opened(job: Job) -> _Opened:
     return _Opened(job)
 
 
-def _tokens_file(work: Path, kind: Kind, part: int, name: str) -> Path:
-    return work / f"{kind}-{part:06d}.{name}.npy"
-
-
 def _save(file: Path, values: NDArray[Any]) -> None:
     with FullDiskNamed(file):
         np.save(file, values)
@@ -230,7 +236,3 @@ def _save(file: Path, values: NDArray[Any]) -> None:
 
 def _parts(count: int, size: int) -> int:
     return -(-count // size)
-
-
-def _slice(part: int) -> slice:
-    return slice(part * PAIRS_PER_PART, (part + 1) * PAIRS_PER_PART)

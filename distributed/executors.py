@@ -45,6 +45,8 @@ def _ray_data(function: Part, parts: int, workers: int) -> Iterator[Arrays]:
     total = ray.cluster_resources()
     gpus = int(total.get("GPU", 0))
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # It would warn that its progress bars are off; the caller shows its own.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
 
     def work(batch: Arrays) -> Arrays:
         return function(int(batch["part"][0]))
@@ -60,7 +62,7 @@ def _ray_data(function: Part, parts: int, workers: int) -> Iterator[Arrays]:
         batch_size=1,
         num_cpus=1,
         num_gpus=1 if gpus else 0,
-        compute=ray.data.TaskPoolStrategy(size=workers or gpus or int(total["CPU"])),
+        compute=ray.data.TaskPoolStrategy(size=min(workers or gpus or int(total["CPU"]), parts)),
     )
     try:
         yield from dataset.iter_batches(batch_size=None, batch_format="numpy")

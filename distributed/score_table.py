@@ -89,15 +89,21 @@ class TableWriter:
 
     def write(self, table: pa.Table) -> None:
         """Append the rows of `table`."""
-        with FullDiskNamed(self._out):
-            self._writer.write_table(table)
+        try:
+            with FullDiskNamed(self._out):
+                self._writer.write_table(table)
+        except pa.ArrowInvalid as error:
+            raise UserError(
+                f"{self._out} cannot be written: {error}; give an --out that ends in .parquet, or other names"
+            ) from error
 
     def __enter__(self) -> TableWriter:
         """Open the hidden file."""
         if self._out.suffix == ".parquet":
             self._writer = pyarrow.parquet.ParquetWriter(self._partial, SCHEMA)
         else:
-            options = pyarrow.csv.WriteOptions(delimiter="\t", quoting_style="needed")
+            # Without quotes, which other programs would take for part of a name; a name that needs some is refused.
+            options = pyarrow.csv.WriteOptions(delimiter="\t", quoting_style="none", quoting_header="none")
             self._writer = pyarrow.csv.CSVWriter(self._partial, SCHEMA, write_options=options)
         return self
 

@@ -42,13 +42,20 @@ class PairTable:
     """None: from the suffix, or `sequences` where sequences are given."""
     columns: Sequence[str] = ()
     """`key=column` for tables whose columns are named differently; a number counts from 1."""
+    max_bad_fraction: float = 0.02
+    """Share of rows that may be rejected."""
 
 
 def describe_table(table: PairTable) -> StoreSettings:
     """The store description of `table`; raises `UserError` where it cannot be one."""
     kind = table.format or ("sequences" if table.sequences else _format_of(table.file))
-    source: dict[str, Any] = {"file": str(table.file), "line": table.line, "labels": False}
-    source["format"] = "csv" if kind == "tsv" else kind
+    source: dict[str, Any] = {
+        "format": "csv" if kind == "tsv" else kind,
+        "file": str(table.file),
+        "line": table.line,
+        "labels": False,
+        "max_bad_fraction": table.max_bad_fraction,
+    }
     if kind == "tsv":
         source["separator"] = "tab"
     if table.sequences:
@@ -68,7 +75,7 @@ def ingest_unlabelled(
     """
     placed = [source.file for source in description.pairs if source.format != "sequences"]
     if any(windows.values()) and placed and not description.genome:
-        raise UserError(f"the model reads sequence and {placed[0]} has only coordinates; give the genome with --genome")
+        raise UserError(f"the model reads sequence and {placed[0]} has only coordinates; give its genome")
     content = description.model_dump(mode="json") | {"windows": windows}
     for source in content["pairs"]:
         source["labels"] = False
