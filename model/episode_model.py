@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from data_pipeline.batch import EpisodeBatch
@@ -36,6 +36,8 @@ class ModelSettings(Settings):
     """What is inferred about the cell line."""
     energy: EnergySettings = EnergySettings()
     """How sequence and environment meet."""
+    tissues: dict[str, str] = Field(default={})
+    """Path of each cell line in a tree of tissues, such as `HeLa: epithelial/cervix`, for what relates lines."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the trunk; heads and losses are always fp32."""
 

@@ -12,11 +12,13 @@ from typing import Any
 from data_pipeline.settings import Settings
 from model.club import Club, ClubSettings
 from model.conditional_invariance import CdanSettings, ConditionalReversal
+from model.contrast import ContrastSettings, HierarchicalContrast
 from model.decoupling import Correlation, CorrSettings
 from model.dependence import DependenceMonitor, DependenceSettings, Hsic, HsicSettings
 from model.episode_model import ModelSettings
 from model.invariance import GradientReversal, GrlSettings
 from model.moments import CoralSettings, FishrSettings, GradientVariance, MomentMatching
+from model.prototypes import PrototypeLoss, PrototypeSettings
 from model.ranking import Ranking, RankingSettings
 from model.risk_invariance import DroSettings, GroupRobust, InvariantRisk, IrmSettings, RiskVariance, VrexSettings
 from model.terms import LossTerm
@@ -49,6 +51,10 @@ class TermsSettings(Settings):
     """Independence of z_I from the line or from z_E by kernels."""
     dependence: DependenceSettings = DependenceSettings()
     """Monitors of the dependence of z_I on z_E; no loss."""
+    hcont: ContrastSettings = ContrastSettings()
+    """Hierarchical contrast of the support codes between lines."""
+    proto: PrototypeSettings = PrototypeSettings()
+    """Support codes near their line's prototype."""
 
 
 TERMS: dict[str, Callable[[Any, ModelSettings, int], LossTerm]] = {
@@ -66,5 +72,7 @@ TERMS: dict[str, Callable[[Any, ModelSettings, int], LossTerm]] = {
     "dependence": lambda own, model, lines: DependenceMonitor(
         own, model.energy.invariant_width, model.environment.width
     ),
+    "hcont": lambda own, model, lines: HierarchicalContrast(own, model.environment.width, model.tissues, lines),
+    "proto": lambda own, model, lines: PrototypeLoss(own, model.environment.width, lines),
 }
 """Makers of the loss terms from their settings, the model's settings and the number of training lines."""
