@@ -41,7 +41,7 @@ def _gradnorm_update(state: State, seen: Seen, targets: Targets, settings: Balan
         state = {
             "own": _mix(state["own"], found.own, settings.beta),
             "task": _mix(state["task"], found.task, settings.beta),
-            "untouched": (~found.touches).to(state["untouched"]),
+            "untouched": state["untouched"].new_tensor([not touches for touches in found.touches]),
         }
     own = state["own"]
     weights = targets.ratios * state["task"] / own.clamp(min=torch.finfo(own.dtype).tiny)

@@ -26,8 +26,8 @@ class Gradients:
     """(K,) norm of each term's gradient at its place, per row touched; 0 where it touches none."""
     task: Tensor
     """(K,) norm of the task's gradient at that place, per row touched."""
-    touches: Tensor
-    """(K,) bool, whether the term's graph reaches a shared place at all; the same at every step."""
+    touches: tuple[bool, ...]
+    """(K,) whether the term's graph reaches a shared place at all; the same at every step."""
 
 
 def measure(losses: Sequence[Tensor], places: Sequence[Tensor]) -> Gradients:
@@ -42,7 +42,7 @@ def measure(losses: Sequence[Tensor], places: Sequence[Tensor]) -> Gradients:
         gram=flat @ flat.T,
         own=_stack([zero if at is None else own[at] for own, at in pairs], zero),
         task=_stack([zero if at is None else norms[0][at] for _, at in pairs], zero),
-        touches=torch.tensor([at is not None for at in home], dtype=torch.bool, device=zero.device),
+        touches=tuple(at is not None for at in home),
     )
 
 

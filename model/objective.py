@@ -177,6 +177,8 @@ class TrainingModule(nn.Module):
         if gradients is not None:
             report |= shares(list(values), weights, gradients)
         report |= monitors(scores)
+        if self.model.erasure is not None:
+            report |= self.model.erasure.report()
         report["immax/alpha"] = self.task.alpha.clone()
         report["environment/scale"] = self.model.environment_scale.clone()
         return {name: value.detach() for name, value in report.items()}
@@ -203,14 +205,19 @@ def shared_places(world: GlobalStep, scores: Scores) -> list[Tensor]:
 
 
 def shares(names: list[str], weights: Tensor, gradients: Gradients) -> dict[str, Tensor]:
-    """() weighted gradient of each term relative to the task's at its place, NaN where the task has none there, and
-    the cosine between the two over all places."""
+    """() weighted gradient of each term relative to the task's at its place, NaN where the task has none there.
+
+    Beside it the cosine between the two over all places; neither for a term that touches no shared place.
+    """
     ratio = weights[1:].abs() * gradients.own / (weights[0] * gradients.task)
-    ratio = torch.where((gradients.task > 0) & gradients.touches, ratio, torch.full_like(ratio, torch.nan))
+    ratio = torch.where(gradients.task > 0, ratio, torch.full_like(ratio, torch.nan))
     lengths = gradients.gram.diagonal().sqrt().clamp(min=1e-150)
     cosine = (gradients.gram[1:, 0] / (lengths[0] * lengths[1:])).float()
-    report = {f"gradient_ratio/{name}": ratio[index] for index, name in enumerate(names)}
-    return report | {f"gradient_cosine/{name}": cosine[index] for index, name in enumerate(names)}
+    report: dict[str, Tensor] = {}
+    for index, name in enumerate(names):
+        if gradients.touches[index]:
+            report |= {f"gradient_ratio/{name}": ratio[index], f"gradient_cosine/{name}": cosine[index]}
+    return report
 
 
 def _alone(x: Tensor) -> Tensor:

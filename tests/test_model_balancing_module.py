@@ -116,7 +116,7 @@ def test_a_term_is_compared_with_the_task_at_the_first_place_it_touches() -> Non
     unit = 6**0.5 / 3
     assert found.own.tolist() == pytest.approx([5 * unit, 7 * unit, 0.0])
     assert found.task.tolist() == pytest.approx([unit, 2 * unit, 0.0])
-    assert found.touches.tolist() == [True, True, False]
+    assert found.touches == (True, True, False)
 
 
 def test_the_graph_of_the_losses_outlives_the_measuring() -> None:
