@@ -26,6 +26,7 @@ from data_pipeline.batch import EpisodeBatch
 from data_pipeline.plan import Plan
 from data_pipeline.settings import Settings
 from data_pipeline.store import Store
+from data_pipeline.supports import support_labels
 
 Columns = dict[str, NDArray[Any]]
 
@@ -54,11 +55,12 @@ def plan_steps(plan: Plan, start: int, stop: int, rank: int, world: int) -> Colu
     }
 
 
-def gather(store: Store, episodes: Columns, support: int) -> Columns:
+def gather(store: Store, episodes: Columns, support: int, labelled: bool = False) -> Columns:
     """Add to `episodes` (k of them) everything the store knows of their pairs; labels of the query only.
 
     Adds enhancer and promoter (k, m+n) int32 element rows, their packed bases (k, m+n, L/2) uint8, distance (k, m+n)
-    float32 with NaN for unknown, signals (k, m+n, S) float32, labels (k, n) float32 and line_features (k, F) float32.
+    float32 with NaN for unknown, signals (k, m+n, S) float32, labels (k, n) float32 and line_features (k, F) float32;
+    in the `labelled` protocol also support_labels (k, m) float32.
     """
     rows = episodes["rows"]
     shape, flat = rows.shape, rows.reshape(-1)
@@ -68,7 +70,8 @@ def gather(store: Store, episodes: Columns, support: int) -> Columns:
     labels = pairs.label[rows[:, support:]].astype(np.float32)
     labels[labels < 0] = np.nan
     enhancer, promoter = pairs.enhancer[flat], pairs.promoter[flat]
-    return episodes | {
+    asked = {"support_labels": support_labels(store, rows[:, :support])} if labelled else {}
+    return episodes | asked | {
         "enhancer": enhancer.reshape(shape),
         "promoter": promoter.reshape(shape),
         "enhancer_packed": store.enhancers.packed(enhancer).reshape(*shape, -1),
@@ -96,13 +99,24 @@ def collate(columns: Columns, support: int) -> EpisodeBatch:
         line_features=_tensor(columns["line_features"]),
         rows=_tensor(columns["rows"]),
         support=support,
+        support_labels=_tensor(columns["support_labels"]) if "support_labels" in columns else None,
     )
 
 
 def stream(
-    store_path: Path, plan: Plan, start: int, stop: int, rank: int, world: int, settings: StreamSettings
+    store_path: Path,
+    plan: Plan,
+    start: int,
+    stop: int,
+    rank: int,
+    world: int,
+    settings: StreamSettings,
+    labelled: bool = False,
 ) -> Iterator[EpisodeBatch]:
-    """Yield worker `rank`'s batch of each step in [start, stop), read ahead by Ray Data."""
+    """Yield worker `rank`'s batch of each step in [start, stop), read ahead by Ray Data.
+
+    `labelled`: with the labels of the support pairs, for the protocol of that name.
+    """
     # Not at the top: settings and `gather` are also used where there is no Ray (prediction with --local).
     import ray.data
 
@@ -126,7 +140,7 @@ def stream(
     }
 
     def read(block: pa.Table) -> Columns:
-        columns = gather(_opened(store_path), _from_arrow(block), support)
+        columns = gather(_opened(store_path), _from_arrow(block), support, labelled)
         return {name: values for name, values in columns.items() if name not in empty}
 
     dataset: ray.data.Dataset = ray.data.from_arrow(blocks)

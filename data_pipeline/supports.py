@@ -33,6 +33,13 @@ def draw_supports(
     return served + list(_apart(store, rng, rows, np.flatnonzero(shares), pool, size))
 
 
+def support_labels(store: Store, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Labels of support pairs `rows` (...,) as 1, 0 or NaN (unknown): for the labelled protocol, and nothing else."""
+    labels = store.pairs.label[rows].astype(np.float32)
+    labels[labels < 0] = np.nan
+    return labels
+
+
 def _apart(
     store: Store,
     rng: np.random.Generator,

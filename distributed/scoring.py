@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_pipeline.store import KINDS, Kind, Store
-from data_pipeline.supports import draw_supports
+from data_pipeline.supports import draw_supports, support_labels
 from distributed.settings import ScoringSettings
 from model.episode_model import EpisodeModel
 
@@ -184,9 +184,11 @@ class Scorer:
         distance = self.store.pairs.distance[rows].astype(np.float32)
         distance[distance < 0] = np.nan
         features = self.store.line_features[self.store.pairs.line[rows[:1]]]
+        labelled = self.model.settings.environment.labelled_support
         scores = self.model.score_episodes(
             self._episode(h), self._episode(distance), self._episode(self.store.signals(rows)),
             torch.from_numpy(np.array(features)).to(self.device), len(support),
+            support_labels=self._episode(support_labels(self.store, support)) if labelled else None,
         )  # fmt: skip
         return scores.logits[0].cpu().numpy(), scores.neutral[0].cpu().numpy(), scores.environment[0].cpu().numpy()
 
