@@ -38,7 +38,7 @@ def flip(store: Store, rows: NDArray[np.int64]) -> None:
     """Turn the labels of `rows` round in this opened store, not on disk."""
     labels = np.array(store.pairs.label)
     labels[rows] = 1 - labels[rows]
-    object.__setattr__(store.pairs, "label", labels)
+    store.pairs.label = labels
 
 
 def scorer(store: Store, labelled: bool) -> Scorer:
@@ -79,7 +79,7 @@ def test_an_unknown_label_of_a_support_pair_is_not_a_number(folder: Path) -> Non
     store = Store.open(folder)
     labels = np.array(store.pairs.label)
     labels[:2] = (-1, 1)
-    object.__setattr__(store.pairs, "label", labels)
+    store.pairs.label = labels
     found = support_labels(store, np.array([0, 1]))
     assert np.isnan(found[0])
     assert found[1] == 1.0
