@@ -20,6 +20,7 @@ from data_pipeline.settings import Settings
 from model.energy import Energy, EnergySettings, Scores
 from model.environment import LocalEnvironment, SupportEncoder, query_attention
 from model.environment_settings import EnvironmentSettings
+from model.erasure import Eraser
 from model.features import DISTANCE_WIDTH, SignalSettings, Standardiser, distance_features
 from model.layers import mlp
 from model.trunk import Trunk, TrunkSettings
@@ -38,6 +39,10 @@ class ModelSettings(Settings):
     """How sequence and environment meet."""
     tissues: dict[str, str] = Field(default={})
     """Path of each cell line in a tree of tissues, such as `HeLa: epithelial/cervix`, for what relates lines."""
+    erasure: Literal["off", "leace"] = "off"
+    """Whether what a linear probe could tell of the line is taken out of z_I."""
+    invariant_noise: float = Field(default=0.0, ge=0.0, le=0.6)
+    """Standard deviation of the noise on z_I in training, which gives its information a bound (terms.bottleneck)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the trunk; heads and losses are always fp32."""
 
@@ -65,6 +70,7 @@ class EpisodeModel(nn.Module):
         features, env, energy = shape.width if shape else 0, settings.environment, settings.energy
         inputs = features + (DISTANCE_WIDTH if energy.use_distance else 0)
         self.invariant = mlp([inputs, energy.invariant_hidden, energy.invariant_width], energy.dropout)
+        self.erasure = Eraser(energy.invariant_width, lines, env.memory) if settings.erasure == "leace" else None
         self.standardise_signals = Standardiser(signals, settings.signals)
         self.standardise_line = Standardiser(line_features, settings.signals)
         self.support = SupportEncoder(env, features, signals, line_features, lines)
@@ -143,11 +149,17 @@ class EpisodeModel(nn.Module):
         return seen
 
     def score(
-        self, h: Tensor, distance: Tensor, signals: Tensor, environment: Tensor, attended: Tensor | None = None
+        self,
+        h: Tensor,
+        distance: Tensor,
+        signals: Tensor,
+        environment: Tensor,
+        attended: Tensor | None = None,
+        line: Tensor | None = None,
     ) -> Scores:
         """Scores of query pairs: h (E, n, d), distance (E, n) bp, raw signals (E, n, S), environment z_E (E, dE).
 
-        `attended` is what `attend` returned; None counts as zero.
+        `attended` is what `attend` returned; None counts as zero. Training also gives the lines (E,) int64.
         """
         inputs = torch.cat([h, distance_features(distance)], dim=-1) if self.settings.energy.use_distance else h
         local = []
@@ -157,7 +169,20 @@ class EpisodeModel(nn.Module):
             none = h.new_zeros(*h.shape[:2], self.settings.environment.local_width)
             local.append(none if attended is None else attended)
         joined = torch.cat(local, dim=-1) if local else None
-        return self.energy(self.invariant(inputs), environment, joined, self.environment_scale.clone())
+        return self.energy(self._intrinsic(inputs, line), environment, joined, self.environment_scale.clone())
+
+    def _intrinsic(self, inputs: Tensor, line: Tensor | None) -> Tensor:
+        """z_I (E, n, dI) of the pairs' inputs (E, n, d), erased and, in training, noisy where the settings say so."""
+        raw = self.invariant(inputs)
+        if self.erasure is None:
+            invariant = raw
+        else:
+            invariant = self.erasure(raw)
+            if self.training and line is not None:
+                self.erasure.observe(raw, line)
+        if self.training and self.settings.invariant_noise > 0:
+            invariant = invariant + self.settings.invariant_noise * torch.randn_like(invariant)
+        return invariant
 
     def score_episodes(
         self,
@@ -192,7 +217,7 @@ class EpisodeModel(nn.Module):
             attended = None if attended is None else attended.masked_fill(withheld.unsqueeze(2), 0.0)
         if self.training:
             self.support.prior.observe(inferred)
-        scores = self.score(h[:, support:], distance[:, support:], signals[:, support:], used, attended)
+        scores = self.score(h[:, support:], distance[:, support:], signals[:, support:], used, attended, line)
         return replace(scores, environment=inferred, codes=codes)
 
     def forward(self, batch: EpisodeBatch) -> Scores:

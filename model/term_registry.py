@@ -21,6 +21,7 @@ from model.moments import CoralSettings, FishrSettings, GradientVariance, Moment
 from model.prototypes import PrototypeLoss, PrototypeSettings
 from model.ranking import Ranking, RankingSettings
 from model.risk_invariance import DroSettings, GroupRobust, InvariantRisk, IrmSettings, RiskVariance, VrexSettings
+from model.sparsity import Bottleneck, BottleneckSettings, Sparsity, SparsitySettings
 from model.terms import LossTerm
 
 
@@ -55,6 +56,10 @@ class TermsSettings(Settings):
     """Hierarchical contrast of the support codes between lines."""
     proto: PrototypeSettings = PrototypeSettings()
     """Support codes near their line's prototype."""
+    sparse: SparsitySettings = SparsitySettings()
+    """L1 norm of the normalised z_I."""
+    bottleneck: BottleneckSettings = BottleneckSettings()
+    """Upper bound on the information that the noisy z_I carries."""
 
 
 TERMS: dict[str, Callable[[Any, ModelSettings, int], LossTerm]] = {
@@ -74,5 +79,7 @@ TERMS: dict[str, Callable[[Any, ModelSettings, int], LossTerm]] = {
     ),
     "hcont": lambda own, model, lines: HierarchicalContrast(own, model.environment.width, model.tissues, lines),
     "proto": lambda own, model, lines: PrototypeLoss(own, model.environment.width, lines),
+    "sparse": lambda own, model, lines: Sparsity(own),
+    "bottleneck": lambda own, model, lines: Bottleneck(own, model),
 }
 """Makers of the loss terms from their settings, the model's settings and the number of training lines."""
