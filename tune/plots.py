@@ -1,7 +1,8 @@
 """Plots of a search: each searched setting against the validation score, and the scores in the order they came.
 
-Complete trials are filled, stopped ones hollow with the mean of the folds they reached; the best stands out. Styles are
-those of distributed/figures.py. Cost: a second each.
+Only trials with all folds are drawn at their score. A stopped trial's mean is over fewer folds, and lines differ far
+more than settings do, so it would stand too high or too low: stopped and failed trials are marks at the bottom. Styles
+are those of distributed/figures.py. Cost: a second each.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from distributed.figures import BLUE, GREY, PANEL_INCHES, RIVAL_COLOURS, STYLE
 
@@ -20,21 +22,26 @@ COLUMNS = 3
 BEST = RIVAL_COLOURS[2]
 
 
-def plot_settings(table: pd.DataFrame, logarithmic: dict[str, bool], path: Path) -> None:
-    """Score against each searched key; `logarithmic` says of each key whether its axis is."""
-    rows = -(-len(logarithmic) // COLUMNS)
+def plot_settings(table: pd.DataFrame, space: dict[str, BaseDistribution], path: Path) -> None:
+    """Score against each key of `space`; `table` as in `results.trial_table`."""
+    columns = min(COLUMNS, len(space))
+    rows = -(-len(space) // columns)
     width, height = PANEL_INCHES
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width * min(COLUMNS, len(logarithmic)), height * rows), layout="constrained")
-        panels = figure.subplots(rows, min(COLUMNS, len(logarithmic)), squeeze=False, sharey=True).ravel()
-        for axes, (key, log) in zip(panels, logarithmic.items(), strict=False):
-            _points(axes, table, table[key] if pd.api.types.is_numeric_dtype(table[key]) else table[key].astype(str))
-            axes.set_title(key.removeprefix("objective.terms."), loc="left")
-            if log:
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for axes, (key, own) in zip(panels.ravel(), space.items(), strict=False):
+            numeric = not isinstance(own, CategoricalDistribution)
+            if isinstance(own, FloatDistribution | IntDistribution) and own.log:
                 axes.set_xscale("log")
-        for axes in panels[len(logarithmic) :]:
+            _points(axes, table, table[key] if numeric else table[key].astype(str))
+            axes.set_title(key.removeprefix("objective.terms."), loc="left")
+        for axes in panels.ravel()[len(space) :]:
             axes.set_visible(False)
-        _finish(figure, panels[0], path)
+        for axes in panels[:, 0]:
+            axes.set_ylabel("macro average precision")
+        panels[0, 0].legend()
+        figure.savefig(path)
 
 
 def plot_history(table: pd.DataFrame, path: Path) -> None:
@@ -43,33 +50,24 @@ def plot_history(table: pd.DataFrame, path: Path) -> None:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2 * width, height), layout="constrained")
         axes = figure.subplots()
+        score = table["score"].where(table["state"] == "complete")
+        if score.notna().any():
+            axes.step(table["number"], np.fmax.accumulate(score), where="post", color=BEST, lw=1.0, label="best so far")
         _points(axes, table, table["number"])
-        complete = table["score"].where(table["state"] == "complete")
-        if complete.notna().any():
-            axes.step(
-                table["number"], np.fmax.accumulate(complete), where="post", color=BEST, lw=1.0, label="best so far"
-            )
-        failed = table[table["state"] == "failed"]
-        if len(failed):
-            bottom = axes.get_ylim()[0]
-            axes.plot(failed["number"], [bottom] * len(failed), "x", color=GREY, ms=4, label="failed", clip_on=False)
         axes.set_xlabel("trial")
-        _finish(figure, axes, path)
+        axes.set_ylabel("macro average precision")
+        axes.legend()
+        figure.savefig(path)
 
 
 def _points(axes: Axes, table: pd.DataFrame, x: pd.Series) -> None:
-    for state, face in (("complete", BLUE), ("stopped", "none")):
-        mine = (table["state"] == state) & table["score"].notna()
-        if mine.any():
-            axes.scatter(x[mine], table["score"][mine], s=14, facecolors=face, edgecolors=BLUE, lw=0.8, label=state)
-    complete = table["score"].where(table["state"] == "complete")
-    if complete.notna().any():
-        best = complete.idxmax()
-        axes.scatter([x[best]], [complete[best]], s=40, facecolors="none", edgecolors=BEST, lw=1.4, label="best")
-
-
-def _finish(figure: Figure, axes: Axes, path: Path) -> None:
-    axes.set_ylabel("macro average precision")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend()
-    figure.savefig(path)
+    complete = table["state"] == "complete"
+    axes.scatter(x[complete], table["score"][complete], s=14, color=BLUE, label="complete")
+    if complete.any():
+        best = table["score"].where(complete).idxmax()
+        axes.scatter([x[best]], [table["score"][best]], s=45, facecolors="none", edgecolors=BEST, lw=1.4, label="best")
+    for state, marker in (("stopped", "|"), ("failed", "x")):
+        mine = x[table["state"] == state]
+        if len(mine):
+            bottom = axes.get_xaxis_transform()
+            axes.scatter(mine, [0.02] * len(mine), s=20, marker=marker, color=GREY, lw=1, transform=bottom, label=state)

@@ -20,8 +20,6 @@ import numpy as np
 import optuna
 import ray.tune
 import typer
-from optuna.distributions import BaseDistribution
-from optuna.trial import TrialState
 from rich.console import Console
 from tqdm import tqdm
 
@@ -75,9 +73,9 @@ def search(
         run=_economical(settings).model_dump(mode="json"),
         device=device,
     )
-    with held(folder), Progress(folder, search.trials) as progress:
-        study = SearchStudy(folder, search, space, len(lines), lambda: progress.show(study, lines))
-        progress.show(study, lines)
+    with held(folder), Progress(folder, search.trials, lines) as progress:
+        study = SearchStudy(folder, search, space, len(lines), progress.show)
+        progress.follow(study)
         if study.remaining():
             _tune(study, folder, concurrent, task)
     return study
@@ -136,6 +134,7 @@ def _tune(study: SearchStudy, folder: Path, concurrent: int, task: TrialTask) ->
             search_alg=StudySearcher(study, concurrent, task.model_dump(mode="json")),
             scheduler=StudyScheduler(study),
             num_samples=study.remaining(),
+            reuse_actors=True,  # its imports take longer than a small fold
             trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}",
         ),
         run_config=ray.tune.RunConfig(
@@ -148,11 +147,15 @@ def _tune(study: SearchStudy, folder: Path, concurrent: int, task: TrialTask) ->
 class Progress:
     """A line on the terminal (plain lines in a log): trials ended, best so far, time left; and the table on disk."""
 
-    def __init__(self, folder: Path, trials: int) -> None:
-        """Follow the search in `folder` to `trials` trials."""
-        self._folder = folder
+    def __init__(self, folder: Path, trials: int, lines: list[str]) -> None:
+        """Prepare to follow the search in `folder` to `trials` trials over the validation `lines`."""
+        self._folder, self._lines = folder, lines
+        self._study: SearchStudy | None = None
         interval = 0.5 if sys.stderr.isatty() else 15.0
-        self._bar = tqdm(total=trials, unit="trial", desc=folder.name, dynamic_ncols=True, mininterval=interval)
+        # smoothing=0: stopped trials and whole ones take turns, so only the mean speed tells the time left.
+        self._bar = tqdm(
+            total=trials, unit="trial", desc=folder.name, dynamic_ncols=True, mininterval=interval, smoothing=0
+        )
 
     def __enter__(self) -> Progress:
         """Begin."""
@@ -164,20 +167,22 @@ class Progress:
         """End the line."""
         self._bar.close()
 
-    def show(self, study: SearchStudy, lines: list[str]) -> None:
+    def follow(self, study: SearchStudy) -> None:
+        """Show `study` from now on; what an earlier start did says nothing about this one's speed."""
+        self._study = study
+        self._bar.initial = sum(trial.state.is_finished() for trial in study.trials())
+        self.show()
+
+    def show(self) -> None:
         """Write the table of trials and bring the line up to date."""
-        table = trial_table(study, lines)
+        if self._study is None:
+            return
+        table = trial_table(self._study, self._lines)
         write_table(table, self._folder)
-        trials = study.trials()
-        ended = sum(trial.state.is_finished() for trial in trials)
-        if self._bar.n == 0:
-            self._bar.initial = ended  # what an earlier start did says nothing about this one's speed
-        complete = ranked(table)
-        failed = sum(trial.state == TrialState.FAIL for trial in trials)
-        shown = (
-            {"best": f"{complete.iloc[0]['score']:.4f} (trial {complete.iloc[0]['number']})"} if len(complete) else {}
-        )
-        self._bar.n = ended
+        best = ranked(table).head(1)
+        failed = int((table["state"] == "failed").sum()) if len(table) else 0
+        shown = {"best": f"{row['score']:.4f} (trial {row['number']})" for _, row in best.iterrows()}
+        self._bar.n = sum(trial.state.is_finished() for trial in self._study.trials())
         self._bar.set_postfix(shown | ({"failed": str(failed)} if failed else {}), refresh=False)
         self._bar.update(0)
 
@@ -191,7 +196,7 @@ def hand_out(study: SearchStudy, settings: RunSettings, folder: Path, lines: lis
     for _, row in table[table["state"] == "failed"].iterrows():
         console.print(f"failed     trial {row['number']}: {row['reason']}", markup=False)
     plot_history(table, folder / "history.png")
-    plot_settings(table, {key: _is_log(own) for key, own in study.space.items()}, folder / "settings.png")
+    plot_settings(table, study.space, folder / "settings.png")
     if best.empty:
         console.print("best       none: no trial finished all its folds")
         return
@@ -208,10 +213,6 @@ def hand_out(study: SearchStudy, settings: RunSettings, folder: Path, lines: lis
     console.print(
         f"best       {preset}, trial {number}; score and choice are of the same lines, so expect a little less"
     )
-
-
-def _is_log(distribution: BaseDistribution) -> bool:
-    return bool(getattr(distribution, "log", False))
 
 
 @app.command()
@@ -241,7 +242,7 @@ def main(
     if resume and not name:
         raise UserError("--resume needs the --name of the search to continue")
     folder = runs / (name or f"search-{settings.fold.test_line}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
-    console = Console()
+    console = Console(soft_wrap=True)
     console.print(f"search     {folder}")
     study = search(chosen, settings, store, folder, resume, concurrent)
     lines = read_search(folder).lines

@@ -1,0 +1,124 @@
+"""Spaces: what is searched, in which range, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from tiny_search import run_settings, search_settings
+
+from data_pipeline.errors import UserError
+from data_pipeline.settings import validate
+from model.term_registry import TERMS
+from tune.space import PRESETS, SearchSettings, apply, distributions, load_space
+
+
+def lambda_space(*overrides: str) -> dict[str, object]:
+    return dict(distributions(load_space("lambda", []), run_settings(*overrides)))
+
+
+def terms_on(*overrides: str) -> set[str]:
+    settings = run_settings(*overrides)
+    return {name for name in TERMS if getattr(settings.objective.terms, name).on}
+
+
+def test_lambda_searches_the_ratio_of_every_term_that_is_on_under_gradnorm() -> None:
+    space = lambda_space("objective.balance.mode=gradnorm_ema")
+    assert set(space) == {f"objective.terms.{name}.ratio" for name in terms_on()}
+    assert all(own == FloatDistribution(0.1, 2.0, log=True) for own in space.values())
+
+
+def test_lambda_searches_the_weight_of_every_term_that_is_on_under_fixed_ramp() -> None:
+    space = lambda_space("objective.balance.mode=fixed_ramp")
+    assert set(space) == {f"objective.terms.{name}.weight" for name in terms_on()}
+    assert all(own == FloatDistribution(0.02, 4.0, log=True) for own in space.values())
+
+
+def test_a_term_that_is_off_is_not_searched() -> None:
+    assert not any(".corr." in key for key in lambda_space("objective.terms.corr.on=false"))
+
+
+def test_a_weight_is_not_searched_above_its_cap() -> None:
+    space = lambda_space("objective.balance.mode=fixed_ramp", "objective.terms.corr.cap=1.5")
+    assert space["objective.terms.corr.weight"] == FloatDistribution(0.02, 1.5, log=True)
+
+
+def test_a_search_of_weights_without_any_term_is_refused() -> None:
+    with pytest.raises(UserError, match="no loss term is on"):
+        lambda_space(*[f"objective.terms.{name}.on=false" for name in TERMS])
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def test_every_preset_is_a_space_that_runs_accept(preset: str) -> None:
+    assert distributions(load_space(preset, []), run_settings())
+
+
+def test_parameters_become_ranges_whole_numbers_and_choices() -> None:
+    search = search_settings(
+        parameters={
+            "optimiser.lr": {"low": 1e-4, "high": 1e-2, "log": True},
+            "model.energy.channels": {"low": 1, "high": 4, "integer": True},
+            "episodes.query": {"choices": [16, 32]},
+        }
+    )
+    assert distributions(search, run_settings()) == {
+        "optimiser.lr": FloatDistribution(1e-4, 1e-2, log=True),
+        "model.energy.channels": IntDistribution(1, 4),
+        "episodes.query": CategoricalDistribution([16, 32]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "message"),
+    [
+        ("optimiser.rate", {"low": 1, "high": 2}, "unknown key 'optimiser.rate'"),
+        ("optimiser.lr.peak", {"low": 1, "high": 2}, "unknown key 'optimiser.lr.peak'"),
+        ("optimiser.lr", {"low": 0.1, "high": 5}, "optimiser.lr.*less than or equal to 1"),
+        ("optimiser.schedule", {"choices": ["cosine", "linear"]}, "optimiser.schedule"),
+        ("fold.test_line", {"choices": ["sim1", "sim2"]}, "'fold.test_line' cannot be searched"),
+        ("scoring.valid_pairs", {"low": 50, "high": 60, "integer": True}, "cannot be searched"),
+    ],
+)
+def test_a_key_or_value_that_no_run_accepts_is_named(key: str, content: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        distributions(search_settings(parameters={key: content}), run_settings())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"low": 1.0}, "give low and high"),
+        ({"low": 2.0, "high": 1.0}, "low below high"),
+        ({"low": 0.0, "high": 1.0, "log": True}, "low above 0"),
+        ({"low": 0.5, "high": 2.0, "integer": True}, "whole low and high"),
+        ({"choices": [1]}, "at least two different"),
+        ({"choices": [1, 2], "low": 0.0}, "not both"),
+    ],
+)
+def test_a_range_that_is_none_is_refused(content: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        validate(SearchSettings, {"parameters": {"optimiser.lr": content}}, "space.yaml")
+
+
+def test_a_space_without_anything_to_search_is_refused() -> None:
+    with pytest.raises(UserError, match="nothing to search"):
+        validate(SearchSettings, {}, "space.yaml")
+
+
+def test_an_unknown_space_is_answered_with_the_ones_there_are() -> None:
+    with pytest.raises(UserError, match="no search space 'lamda'; give one of lambda, "):
+        load_space("lamda", [])
+
+
+def test_a_file_is_a_space_too(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("parameters:\n  optimiser.lr: {low: 1.0e-4, high: 1.0e-2, log: true}\ntrials: 5\n")
+    assert load_space(str(file), ["folds=2"]).model_dump(include={"trials", "folds"}) == {"trials": 5, "folds": 2}
+
+
+def test_a_point_changes_its_own_keys_only() -> None:
+    base = run_settings()
+    changed = apply(base, {"objective.terms.corr.ratio": 0.3})
+    assert changed.objective.terms.corr.ratio == 0.3
+    assert apply(changed, {"objective.terms.corr.ratio": base.objective.terms.corr.ratio}) == base
