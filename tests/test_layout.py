@@ -1,0 +1,135 @@
+"""The rules of the project's layout: who may import whom, how long a file is, what presets and pages agree with."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_pipeline.settings import Settings, load
+from data_pipeline.simulator import SimulatorSettings
+from data_pipeline.store_settings import StoreSettings
+from distributed.settings import RunSettings
+from tune.space import SearchSettings
+
+PROJECT = Path(__file__).resolve().parents[1]
+ROOMS = ("data_pipeline", "model", "distributed", "tune")
+"""In import order: a room imports from itself and from rooms before it."""
+SOURCES = sorted(file for folder in (*ROOMS, "bench", "docs", "tests") for file in (PROJECT / folder).rglob("*.py"))
+SCRIPTS = [file for file in SOURCES if '\nif __name__ == "__main__":' in file.read_text()]
+PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
+PRESETS: dict[str, type[Settings]] = {
+    "simulate": SimulatorSettings,
+    "train": RunSettings,
+    "stores": StoreSettings,
+    "search": SearchSettings,
+}
+"""The settings class of each folder of configs."""
+NO_MODEL_IMPORTS = {"ray", "deepspeed", "io", "os", "pathlib", "pyarrow", "shutil", "tempfile", "typer"}
+"""Ray, DeepSpeed and the ways to files, which the model knows nothing of."""
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Dotted names of the modules that `file` imports, anywhere in it."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            yield node.module or ""
+
+
+def room_files(room: str) -> list[Path]:
+    return [file for file in SOURCES if file.is_relative_to(PROJECT / room)]
+
+
+def names(files: list[Path]) -> list[str]:
+    return [str(file.relative_to(PROJECT)) for file in files]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_one_way(room: str) -> None:
+    later = ROOMS[ROOMS.index(room) + 1 :]
+    wrong = [(file.name, name) for file in room_files(room) for name in imports(file) if name.split(".")[0] in later]
+    assert wrong == []
+
+
+def test_model_takes_only_the_batch_the_dna_code_errors_and_settings_from_the_data_pipeline() -> None:
+    allowed = {f"data_pipeline.{name}" for name in ("batch", "dna", "errors", "settings")}
+    taken = {name for file in room_files("model") for name in imports(file) if name.split(".")[0] == "data_pipeline"}
+    assert taken <= allowed
+
+
+def test_model_knows_nothing_of_ray_deepspeed_and_files() -> None:
+    for file in room_files("model"):
+        assert not {name.split(".")[0] for name in imports(file)} & NO_MODEL_IMPORTS, file
+        assert not re.search(r"(?<![\w.])open\(|torch\.(load|save)\(", file.read_text()), file
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    assert names([file for file in SOURCES if len(file.read_text().splitlines()) > 400]) == []
+
+
+def test_no_module_hides_one_of_the_standard_library_or_has_a_name_that_says_nothing() -> None:
+    # Running a script puts its folder first on the path, where random.py would replace the real one.
+    banned = sys.stdlib_module_names | {"utils", "util", "helpers", "helper", "common", "misc"}
+    assert names([file for file in SOURCES if file.stem in banned]) == []
+
+
+@pytest.mark.parametrize("preset", sorted((PROJECT / "configs").rglob("*.yaml")), ids=lambda file: file.stem)
+def test_preset_loads_as_the_settings_of_its_folder(preset: Path) -> None:
+    load(PRESETS[preset.relative_to(PROJECT / "configs").parts[0]], [preset])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_of_a_page_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_scripts_and_presets_named_on_a_page_exist(page: Path) -> None:
+    folders = "|".join((*ROOMS, "bench", "configs"))
+    named = re.findall(rf"(?<![\w./-])(?:{folders})/[\w/.-]*\.(?:py|yaml)\b", page.read_text())
+    assert sorted({path for path in named if not (PROJECT / path).is_file()}) == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda file: file.stem)
+def test_script_run_by_its_path_explains_itself(script: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "Usage" in done.stdout
+    imported = re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, re.MULTILINE)
+    assert [line for line in done.stderr.splitlines() if not line.startswith("import time:")] == []
+    # Those who only make stores or send jobs do not wait for the training libraries.
+    if script.parent.name == "data_pipeline" or script.name == "submit.py":
+        assert not {"ray", "deepspeed", "torch"} & set(imported)
+
+
+def test_settings_page_is_what_the_settings_say(tmp_path: Path) -> None:
+    page = tmp_path / "settings.md"
+    subprocess.run([sys.executable, PROJECT / "docs/settings_page.py", "--out", page], check=True)
+    committed = (PROJECT / "docs/settings.md").read_text()
+    assert page.read_text() == committed, "run `python docs/settings_page.py` and commit docs/settings.md"
+
+
+def test_every_setting_says_what_it_means() -> None:
+    rows = [line for line in (PROJECT / "docs/settings.md").read_text().splitlines() if line.startswith("| `")]
+    assert len(rows) > 100
+    assert [row for row in rows if not row.rstrip(" |").endswith((".", ")", "`"))] == []
+
+
+def test_commit_hooks_are_the_checks_of_the_makefile_and_download_nothing() -> None:
+    hooks = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())
+    assert [repo["repo"] for repo in hooks["repos"]] == ["local"]
+    entries = {hook["entry"].split(" --force")[0]: hook["language"] for hook in hooks["repos"][0]["hooks"]}
+    assert entries == {"ruff check": "system", "ruff format --check": "system", "mypy": "system"}
+    makefile = (PROJECT / "Makefile").read_text()
+    assert all(f"$(BIN)/{entry}" in makefile for entry in entries)
