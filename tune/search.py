@@ -179,11 +179,13 @@ class Progress:
             return
         table = trial_table(self._study, self._lines)
         write_table(table, self._folder)
-        best = ranked(table).head(1)
+        best = ranked(table)
         failed = int((table["state"] == "failed").sum()) if len(table) else 0
-        shown = {"best": f"{row['score']:.4f} (trial {row['number']})" for _, row in best.iterrows()}
+        shown = {"failed": str(failed)} if failed else {}
+        if len(best):
+            shown["best"] = f"{best['score'].iloc[0]:.4f} (trial {best['number'].iloc[0]})"
         self._bar.n = sum(trial.state.is_finished() for trial in self._study.trials())
-        self._bar.set_postfix(shown | ({"failed": str(failed)} if failed else {}), refresh=False)
+        self._bar.set_postfix(shown, refresh=False)
         self._bar.update(0)
 
 
