@@ -6,7 +6,6 @@ is started once for all tests of this file that use it, and the last of them sto
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -18,58 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from network_hosts import INTERFACE, REPOSITORY, Network, links, namespaces, network_of
+from network_hosts import INTERFACE, REPOSITORY, Host, Network, links, namespaces, network_of
+from tiny_training import tiny_store
 
 from data_pipeline.errors import UserError
+from data_pipeline.store import Store
+from distributed.checkpoint import best_checkpoint, load_checkpoint
 from distributed.submit import package_excludes
 
 ENVIRONMENT = Path(sys.prefix).resolve() / "bin"
 CLUSTER = (REPOSITORY / "cluster.yaml").read_text()
 EDIT = re.compile(r"^(?P<setting>.*?)(?P<rest>\s+# EDIT\b.*)$")
 
-TRAINING = """
-import json, os, sys
-from pathlib import Path
-
-import deepspeed
-import torch
-from ray.train import RunConfig, ScalingConfig, get_context, report
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.util import get_node_ip_address
-
-import data_pipeline
-
-SETTINGS = {
-    "train_micro_batch_size_per_gpu": 4,
-    "optimizer": {"type": "Adam", "params": {"lr": 0.1, "torch_adam": True}},
-    "zero_optimization": {"stage": 2},
-}
-
-
-def train(config):
-    rank = get_context().get_world_rank()
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
-    deepspeed.init_distributed("gloo", auto_mpi_discovery=False)
-    torch.manual_seed(rank)
-    engine, *_ = deepspeed.initialize(model=torch.nn.Linear(8, 1), config=SETTINGS)
-    for step in range(10):
-        inputs = torch.randn(4, 8)
-        loss = ((engine(inputs) - inputs.sum(1, keepdim=True)) ** 2).mean()
-        engine.backward(loss)
-        engine.step()
-    seen = {"address": get_node_ip_address(), "code": data_pipeline.__file__, "weights": engine.module.weight.tolist()}
-    Path(config["out"], f"rank{rank}.json").write_text(json.dumps(seen))
-    report({"loss": loss.item()})
-
-
-TorchTrainer(
-    train,
-    train_loop_config={"out": sys.argv[1]},
-    torch_config=TorchConfig(backend="gloo"),
-    scaling_config=ScalingConfig(num_workers=2, placement_strategy="STRICT_SPREAD"),
-    run_config=RunConfig(name="run", storage_path=sys.argv[1]),
-).fit()
-"""
+TRAINING = [
+    *("python", "distributed/train.py", "--test-line", "sim4", "--valid-line", "sim3", "--workers", "2"),
+    *("workers.placement=STRICT_SPREAD", "engine.zero_stage=2", "train.max_steps=6", "fold.block=1000000"),
+    *("episodes.support=8", "episodes.query=16", "model.trunk.size=tiny", "scoring.support_draws=2"),
+]
+"""A training on two hosts of the store of `tiny_store`; it takes `--store`, `--runs` and `--name` besides."""
 
 
 def edited(text: str, values: dict[str, tuple[str, str]]) -> str:
@@ -91,6 +56,15 @@ def unmarked(text: str) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Training:
+    """A training that was run as a job."""
+
+    run: Path
+    """Its folder."""
+    store: Store
+
+
+@dataclass(frozen=True)
 class Cluster:
     """A cluster that is up, and the machine it is commanded from."""
 
@@ -107,6 +81,9 @@ class Cluster:
 
     def submit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run(*submit_command(), "--address", self.address, *arguments)
+
+    def ray_status(self) -> str:
+        return self.run(ENVIRONMENT / "ray", "exec", "cluster.yaml", "ray status").stdout
 
     def ray_processes(self) -> list[str]:
         lines = [line for host in self.network.hosts for line in host.processes().values()]
@@ -127,6 +104,12 @@ def succeed(done: subprocess.CompletedProcess[str]) -> str:
     """The standard output of a command that must have succeeded."""
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def ranks_on(host: Host) -> list[int]:
+    """Ranks of the training workers that ran on `host`, from the logs in its own /tmp."""
+    logs = (host.folder / "tmp" / "ray").glob("session_*/logs/train/ray-train-sys-worker-*.log")
+    return sorted({int(rank) for log in logs for rank in re.findall(r"\[rank=(\d+), world_size=2\]", log.read_text())})
 
 
 def eventually(seconds: float, holds: Callable[[], bool]) -> bool:
@@ -159,9 +142,20 @@ def cluster() -> Iterator[Cluster]:
         running = Cluster(network, client)
         succeed(running.run(ENVIRONMENT / "ray", "get-auth-token", "--generate"))
         succeed(running.run(ENVIRONMENT / "ray", "up", "--yes", "--no-config-cache", "cluster.yaml"))
+        # `ray up` ends when the head is up; the head starts the worker after that.
+        assert eventually(60, lambda: "2 local.cluster.node" in running.ray_status())
         yield running
     assert namespaces() == []
     assert links() == []
+
+
+@pytest.fixture(scope="module")
+def training(cluster: Cluster) -> Training:
+    shared = cluster.network.shared
+    store = tiny_store(shared / "store")
+    paths = ["--store", f"{shared}/store", "--runs", f"{shared}/runs", "--name", "first"]
+    succeed(cluster.submit("--name", "training", "--", *TRAINING, *paths))
+    return Training(shared / "runs" / "first", store)
 
 
 def test_every_value_of_a_site_in_cluster_yaml_is_on_a_marked_line() -> None:
@@ -211,17 +205,26 @@ def test_hosts_of_a_killed_run_are_removed_by_the_next() -> None:
 
 
 @pytest.mark.cluster
-def test_two_workers_train_on_two_hosts_with_the_code_that_was_sent(cluster: Cluster) -> None:
-    shared = cluster.network.shared
-    (shared / "training.py").write_text(TRAINING)
-    succeed(cluster.submit("--name", "training", "--", "python", f"{shared}/training.py", str(shared)))
-    seen = [json.loads((shared / f"rank{rank}.json").read_text()) for rank in range(2)]
-    assert {worker["address"] for worker in seen} == {host.address for host in cluster.network.hosts}
-    assert all("working_dir_files" in worker["code"] for worker in seen)
-    assert seen[0]["weights"] == seen[1]["weights"]
+def test_two_workers_train_on_two_hosts_with_the_code_that_was_sent(cluster: Cluster, training: Training) -> None:
+    assert sorted(ranks_on(host) for host in cluster.network.hosts) == [[0], [1]]
+    _, moments, state = load_checkpoint(best_checkpoint(training.run))
+    assert (state.step, state.finished, bool(moments)) == (6, True, True)
+    assert state.identity.store == training.store.checksum
+
+
+@pytest.mark.cluster
+def test_job_name_is_an_identity(cluster: Cluster, training: Training) -> None:
     again = cluster.submit("--name", "training", "--", "sleep", "1")
     assert again.returncode == 2
     assert "a job named 'training' was already sent to this cluster" in again.stderr
+
+
+@pytest.mark.cluster
+def test_run_trained_on_the_cluster_is_evaluated_where_the_shared_folder_is(
+    cluster: Cluster, training: Training
+) -> None:
+    succeed(cluster.run(sys.executable, REPOSITORY / "distributed" / "evaluate.py", "--run", training.run))
+    assert "sim4" in (training.run / "report" / "report.md").read_text()
 
 
 @pytest.mark.cluster
