@@ -5,12 +5,16 @@
     state.json             position, scores, settings, identities, sha256 of the two files
 
 Nothing in it depends on the ZeRO stage or the number of workers, and nothing is unpickled. The position is the number
-of steps done: plan, dropout and schedules are functions of it, so there is no random state to save.
+of steps done: plan, dropout and schedules are functions of it, so there is no random state to save. A checkpoint is
+written to a hidden folder, flushed and renamed, so it is there whole or not at all; the run's folder is the only
+record of which ones there are.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ from data_pipeline.settings import Settings, validate
 from data_pipeline.store import sha256_of
 
 FILES = ("model.safetensors", "optimiser.safetensors")
+_DRAFT = ".draft_"
 
 
 class Identity(Settings):
@@ -64,12 +69,56 @@ class TrainingState(Settings):
     """The run's resolved settings."""
 
 
-def save_checkpoint(folder: Path, model: dict[str, Tensor], optimiser: dict[str, Tensor], state: TrainingState) -> None:
-    """Write a checkpoint into the existing `folder`."""
+def save_checkpoint(run: Path, model: dict[str, Tensor], optimiser: dict[str, Tensor], state: TrainingState) -> Path:
+    """Add the checkpoint of `state.step` to `run` and return its folder; one process of a run does this.
+
+    Raises `UserError` where it cannot be written; the checkpoints that are there stay as they were.
+    """
+    folder = run / f"checkpoint_{state.step:09d}"
+    try:
+        draft = run / f"{_DRAFT}{os.getpid()}"
+        draft.mkdir()
+        try:
+            _write(draft, model, optimiser, state)
+            if folder.exists():
+                shutil.rmtree(folder)
+            draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        _flush(run)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"checkpoint {folder} cannot be written: {error}; the earlier ones are whole: make room or mend the "
+            "folder, then continue with --resume"
+        ) from error
+    return folder
+
+
+def _write(folder: Path, model: dict[str, Tensor], optimiser: dict[str, Tensor], state: TrainingState) -> None:
     for name, tensors in zip(FILES, (model, optimiser), strict=True):
         save_file({key: value.contiguous() for key, value in tensors.items()}, folder / name)
     digests = {name: sha256_of(folder / name) for name in FILES}
     (folder / "state.json").write_text(json.dumps({"sha256": digests, **state.model_dump(mode="json")}, indent=1))
+    for file in (*folder.iterdir(), folder):
+        _flush(file)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def prune_checkpoints(run: Path, keep: int) -> None:
+    """Remove all but the `keep` best scored checkpoints and the latest, and what a killed writer left behind."""
+    found = checkpoints(run)
+    scored = [item for item in found if item[1].score >= 0]
+    best = sorted(scored, key=lambda item: (item[1].score, item[1].step))[-keep:]
+    kept = {folder for folder, _ in [*best, *found[-1:]]}
+    for folder in [*(folder for folder, _ in found if folder not in kept), *run.glob(f"{_DRAFT}*")]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_state(folder: Path) -> TrainingState:
@@ -79,19 +128,35 @@ def read_state(folder: Path) -> TrainingState:
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], TrainingState]:
     """Model tensors, optimiser tensors and state; raises `UserError` if anything is missing or damaged."""
+    state = verify_checkpoint(folder)
+    model, optimiser = (load_file(folder / name) for name in FILES)
+    return model, optimiser, state
+
+
+def verify_checkpoint(folder: Path) -> TrainingState:
+    """The state of the checkpoint in `folder` after checking the digests; raises `UserError` if it is not whole."""
     state, digests = _read(folder)
-    tensors = []
     for name in FILES:
         file = folder / name
         if not file.is_file() or sha256_of(file) != digests.get(name):
             raise UserError(
                 f"checkpoint file {file} is missing or damaged; remove {folder} to use an earlier checkpoint"
             )
+    return state
+
+
+def set_aside_damaged(run: Path) -> list[Path]:
+    """Rename the checkpoints of `run` that are newer than its latest whole one; the new names, newest first."""
+    moved = []
+    for folder in sorted(run.glob("checkpoint_*"), reverse=True):
         try:
-            tensors.append(load_file(file))
-        except SafetensorError as error:
-            raise UserError(f"checkpoint file {file} cannot be read: {error}") from error
-    return tensors[0], tensors[1], state
+            verify_checkpoint(folder)
+            break
+        except UserError:
+            aside = folder.with_name(f"damaged_{folder.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            moved.append(folder.rename(aside))
+    return moved
 
 
 def _read(folder: Path) -> tuple[TrainingState, dict[str, str]]:
@@ -107,7 +172,7 @@ def _read(folder: Path) -> tuple[TrainingState, dict[str, str]]:
 
 
 def checkpoints(run: Path) -> list[tuple[Path, TrainingState]]:
-    """The complete checkpoints of a run, oldest first; folders of an interrupted upload are left out."""
+    """The checkpoints of a run, oldest first; folders without a readable state are left out."""
     found = []
     for folder in sorted(run.glob("checkpoint_*")):
         try:

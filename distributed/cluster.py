@@ -2,6 +2,7 @@
 
 Inside a submitted job Ray is there already. On a laptop it is started here, with a few logical CPUs more than there
 are cores: Ray Data's read tasks must fit beside workers that reserve every core, or everything waits for ever.
+What workers print stays in Ray's log folder; a run's terminal shows its progress and its errors only.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ def join_ray(cpus: float) -> None:
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=True, logging_level=logging.WARNING)
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
         return
     # A local Ray is this user's alone and listens on loopback only; a token would only leave a file behind.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     logical = max(len(os.sched_getaffinity(0)), int(cpus + 0.999))
-    ray.init(num_cpus=logical, include_dashboard=False, log_to_driver=True, logging_level=logging.WARNING)
+    ray.init(num_cpus=logical, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
 
 
 def resolve_device(settings: RunSettings) -> Literal["cpu", "cuda"]:

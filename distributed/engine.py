@@ -29,6 +29,13 @@ from model.parameters import parameter_groups
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
+def start_process_group(cuda: bool) -> None:
+    """Let the workers talk: NCCL between GPUs, gloo between CPUs."""
+    # DeepSpeed's shared-memory all-reduce serves inference only, and at its first use costs a compiler and a minute.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", auto_mpi_discovery=False)
+
+
 def start_engine(module: TrainingModule, optimiser: OptimiserSettings, settings: EngineSettings, episodes: int) -> Any:
     """Wrap `module` in a DeepSpeed engine; `episodes` is the number per step on this worker."""
     groups = parameter_groups(module, optimiser.weight_decay)

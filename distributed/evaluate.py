@@ -27,9 +27,9 @@ from data_pipeline.folds import Fold, Zone, resolve_fold
 from data_pipeline.settings import validate
 from data_pipeline.store import Store
 from data_pipeline.store_writer import write_durably
+from distributed.assembly import build_module
 from distributed.checkpoint import TrainingState, best_checkpoint, load_checkpoint
 from distributed.figures import plot_training_curve
-from distributed.loop import build_module
 from distributed.quadrants import EvaluationSettings, calibrate_on_validation
 from distributed.records import EPOCHS, STEPS, read_records
 from distributed.report import build_report, render, write_report

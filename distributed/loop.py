@@ -14,14 +14,12 @@ from __future__ import annotations
 import logging
 import math
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import numpy as np
 import ray.train
 import torch
@@ -29,12 +27,20 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from data_pipeline.batch import EpisodeBatch
-from data_pipeline.folds import Fold, resolve_fold
+from data_pipeline.folds import resolve_fold
 from data_pipeline.plan import Plan
 from data_pipeline.settings import validate
 from data_pipeline.store import Store
 from data_pipeline.stream import started, stream
-from distributed.checkpoint import Identity, TrainingState, load_checkpoint, save_checkpoint
+from distributed.assembly import build_module, total_steps, validation_rows
+from distributed.checkpoint import (
+    Identity,
+    TrainingState,
+    checkpoints,
+    load_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+)
 from distributed.engine import (
     full_moments,
     full_parameters,
@@ -42,18 +48,13 @@ from distributed.engine import (
     load_moments,
     set_learning_rate,
     start_engine,
+    start_process_group,
 )
-from distributed.exchange import gather_episodes
 from distributed.records import Records
 from distributed.scoring import Scorer
 from distributed.settings import RunSettings
 from model.episode_model import EpisodeModel
-from model.features import statistics
 from model.metrics import average_precision
-from model.objective import TrainingModule
-
-STATISTICS_ROWS = 200_000
-"""Most training pairs looked at for the mean and deviation of signals."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Training:
 
     def _end_epoch(self, epoch: int, seconds: float) -> None:
         began = time.perf_counter()
-        score = self._validate()
+        score = self._agreed(self._validate())
         gained = score > self.state.best_score
         bad = 0 if gained else self.state.epochs_without_gain + 1
         patience = self.settings.train.patience
@@ -162,6 +163,13 @@ class Training:
         scores = scorer.score_line(self.valid_rows, pool, self.settings.scoring.support_draws, 0, share)
         return average_precision(self.store.pairs.label[self.valid_rows], scores.logits.mean(axis=1))
 
+    def _agreed(self, score: float) -> float:
+        """Rank 0's score on every worker: rounding must not let one of them stop early alone."""
+        scores = [score]
+        if self.worker.world > 1:
+            dist.broadcast_object_list(scores, src=0)
+        return scores[0]
+
     def snapshot(self) -> EpisodeModel:
         """A copy of the model outside the engine, on this worker's device; collective."""
         torch.manual_seed(0)
@@ -181,14 +189,12 @@ class Training:
 
     def _checkpoint(self, state: TrainingState) -> None:
         tensors, moments = full_parameters(self.engine), full_moments(self.engine)
+        if self.worker.rank == 0:
+            save_checkpoint(self.run_folder, tensors, moments, state)
+            prune_checkpoints(self.run_folder, self.settings.train.keep_best)
+        # Metrics only: Ray Train's own record of checkpoints breaks when a user removes one.
         metrics = {"score": state.score, "step": state.step, "best_score": state.best_score, "finished": state.finished}
-        if self.worker.rank != 0:
-            ray.train.report(metrics)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            save_checkpoint(Path(folder), tensors, moments, state)
-            name = f"checkpoint_{state.step:09d}"
-            ray.train.report(metrics, ray.train.Checkpoint.from_directory(folder), checkpoint_dir_name=name)
+        ray.train.report(metrics)
 
     def _first_state(self) -> TrainingState:
         store = self.store
@@ -215,51 +221,23 @@ def train_worker(config: dict[str, Any]) -> None:
     device = torch.device("cuda", context.get_local_rank()) if cuda else torch.device("cpu")
     if not cuda:
         torch.set_num_threads(settings.engine.threads or max(1, _cores() // context.get_local_world_size()))
-    deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", auto_mpi_discovery=False)
-    latest = ray.train.get_checkpoint()
+    start_process_group(cuda)
     worker = Worker(context.get_world_rank(), context.get_world_size(), device)
-    run, store = Path(config["run"]), Path(config["store"])
-    Training(settings, store, run, Path(latest.path) if latest else None, worker).run()
+    run = Path(config["run"])
+    Training(settings, Path(config["store"]), run, latest_checkpoint(run, worker), worker).run()
 
 
-def build_module(store: Store, fold: Fold, settings: RunSettings) -> TrainingModule:
-    """The training module for `store`, with statistics and class counts of the training pairs in its buffers."""
-    module = TrainingModule(
-        settings.model,
-        settings.objective,
-        signals=len(store.signal_names),
-        line_features=store.line_features.shape[1],
-        lines=len(fold.train_lines),
-        seed=settings.train.seed,
-        gather=gather_episodes,
-    )
-    rows = np.concatenate([fold.rows(store, line, "train") for line in fold.train_lines])
-    labels = store.pairs.label[rows]
-    module.task.set_class_counts(int((labels == 1).sum()), int((labels == 0).sum()))
-    sample = rows[:: -(-len(rows) // STATISTICS_ROWS)]
-    transform = settings.model.signals.transform
-    module.model.set_signal_statistics(*statistics(torch.from_numpy(store.signals(sample)), transform))
-    lines = store.line_features[[store.lines.index(line) for line in fold.train_lines]]
-    module.model.set_line_statistics(*statistics(torch.from_numpy(lines), transform))
-    return module
+def latest_checkpoint(run: Path, worker: Worker) -> Path | None:
+    """The latest checkpoint of `run` as rank 0 sees it, because a shared folder may look different elsewhere."""
+    found: list[Path | None] = [folder for folder, _ in checkpoints(run)[-1:]] or [None]
+    if worker.world > 1:
+        dist.broadcast_object_list(found, src=0)
+    return found[0]
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
     """Seed of one worker's random numbers (dropout of the trunk) in one step."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def total_steps(plan: Plan, settings: RunSettings) -> int:
-    """Most steps a run takes."""
-    steps = settings.train.epochs * plan.steps_per_epoch
-    return min(steps, settings.train.max_steps) if settings.train.max_steps else steps
-
-
-def validation_rows(store: Store, fold: Fold, most: int) -> NDArray[np.int64]:
-    """Labelled pairs of the validation line in the zone meant for choosing, thinned evenly to `most`."""
-    rows = fold.rows(store, fold.valid_line, fold.choosing_zone)
-    rows = rows[store.pairs.label[rows] >= 0]
-    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)] if len(rows) else rows
 
 
 def timed(batches: Iterator[EpisodeBatch]) -> Iterator[tuple[EpisodeBatch, float]]:

@@ -5,17 +5,21 @@
     RUNS/NAME/metrics, tensorboard, report
 
 Starting a name that exists is an error unless it is resumed, and resuming asks that store, fold, plan and everything
-that decides the result are what they were. What only decides how it is run (workers, ZeRO stage, read-ahead, length)
+that decides the result are what they were. What only decides how it is run (workers, ZeRO stage, read-ahead, patience)
 may change.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import fcntl
 import importlib.metadata
 import json
+import os
 import platform
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ from data_pipeline.store_writer import write_durably
 from distributed.settings import RunSettings
 
 FREE_TO_CHANGE = ("engine", "workers", "stream", "scoring", "train.max_failures", "train.log_every", "train.keep_best",
-                  "train.checkpoint_every", "train.patience", "train.max_steps")  # fmt: skip
+                  "train.checkpoint_every", "train.patience")  # fmt: skip
 """Settings that may differ when a run is resumed, because they do not change what a step computes."""
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
@@ -51,11 +55,21 @@ def claim(runs: Path, name: str, resume: bool, store: Path, checksum: str, setti
 
     Raises `UserError` where the name is taken, is not there to resume, or belongs to something else.
     """
+    run = check_claim(runs, name, resume, store, checksum, settings)
+    if not resume:
+        _create(run, store, checksum, settings)
+    return run
+
+
+def check_claim(runs: Path, name: str, resume: bool, store: Path, checksum: str, settings: RunSettings) -> Path:
+    """The folder that `claim` would return, with the same errors, while nothing is made yet."""
     if not _NAME.match(name):
         raise UserError(f"run name '{name}' may only have letters, digits, '.', '_' and '-'")
     run = runs / name
     if not resume:
-        return _create(run, store, checksum, settings)
+        if run.exists():
+            raise UserError(f"run {run} exists already; add --resume to continue it, or choose another --name")
+        return run
     earlier = read_record(run)
     if earlier.store_checksum != checksum:
         raise UserError(
@@ -83,13 +97,7 @@ def read_record(run: Path) -> RunRecord:
     return validate(RunRecord, content, str(file))
 
 
-def _create(run: Path, store: Path, checksum: str, settings: RunSettings) -> Path:
-    try:
-        run.mkdir(parents=True)
-    except FileExistsError as error:
-        raise UserError(f"run {run} exists already; add --resume to continue it, or choose another --name") from error
-    except OSError as error:
-        raise UserError(f"cannot create {run}: {error.strerror}; choose a writable --runs") from error
+def _create(run: Path, store: Path, checksum: str, settings: RunSettings) -> None:
     packages = ("torch", "ray", "deepspeed", "numpy", "pyarrow", "prism-epi")
     record = RunRecord(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -98,8 +106,25 @@ def _create(run: Path, store: Path, checksum: str, settings: RunSettings) -> Pat
         settings=settings.model_dump(mode="json"),
         versions={"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}},
     )
-    write_durably(run / "run.json", record.model_dump_json(indent=1).encode())
-    return run
+    # The folder appears with its record in it, so that a run killed in between can be neither half new nor resumed.
+    draft = run.with_name(f".{run.name}.draft-{os.getpid()}")
+    try:
+        draft.mkdir(parents=True)
+        write_durably(draft / "run.json", record.model_dump_json(indent=1).encode())
+        draft.rename(run)
+    except OSError as error:
+        raise UserError(f"cannot create {run}: {error.strerror}; choose a writable --runs") from error
+
+
+@contextlib.contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Keep other drivers out of `run`; the system lets go when this process ends, however it ends."""
+    with (run / ".held").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"run {run} is being trained by another process; wait for it or stop it first") from error
+        yield
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> set[str]:
