@@ -149,7 +149,8 @@ class Hsic(LossTerm):
         weight = pair_weights(step.line, n, balanced=False)
         other = delta_kernel(step.line) if self.settings.against == "line" else gaussian_kernel(scores.environment)
         varied = (other * weight[::n] * weight[::n].unsqueeze(1) != 0).any()
-        other = other.repeat_interleave(n, dim=0).repeat_interleave(n, dim=1)
+        # By expanding, not repeat_interleave, whose backward adds in no fixed order on a GPU.
+        other = other[:, None, :, None].expand(-1, n, -1, n).reshape(len(weight), len(weight))
         statistic = cka if self.settings.normalised else hsic
         loss = statistic(gaussian_kernel(invariant.flatten(0, 1)), other, weight)
         return TermValue(

@@ -98,12 +98,12 @@ class Eraser(nn.Module):
         self.centre.copy_(centre)
 
     def _share(self, rows: Tensor, line: Tensor) -> Tensor:
-        """() variance between the lines' means over the whole variance of rows (N, d), training lines only."""
+        """() share of the variance of rows (N, d) that lies between training lines; 0 on average where none does."""
         member = membership(line, len(self.counts)).to(rows.dtype)
-        count = member.sum(dim=0)
-        known = count.sum().clamp(min=1)
+        count, known = member.sum(dim=0), member.sum(dim=1)
+        total, lines = count.sum(), (count > 0).sum()
         means = member.T @ rows / count.clamp(min=1).unsqueeze(1)
-        centre = count @ means / known
-        between = count @ (means - centre).square().sum(dim=1)
-        whole = (member.sum(dim=1) @ (rows - centre).square()).sum()
-        return (between / whole.clamp(min=torch.finfo(rows.dtype).tiny)).to(self.line_share)
+        within = known @ (rows - member @ means).square().sum(dim=1) / (total - lines).clamp(min=1)
+        centre = count @ means / total.clamp(min=1)
+        whole = known @ (rows - centre).square().sum(dim=1) / (total - 1).clamp(min=1)
+        return torch.where(whole > 0, 1 - within / whole, torch.zeros_like(whole)).to(self.line_share)
