@@ -71,16 +71,20 @@ def gather(store: Store, episodes: Columns, support: int, labelled: bool = False
     labels[labels < 0] = np.nan
     enhancer, promoter = pairs.enhancer[flat], pairs.promoter[flat]
     asked = {"support_labels": support_labels(store, rows[:, :support])} if labelled else {}
-    return episodes | asked | {
-        "enhancer": enhancer.reshape(shape),
-        "promoter": promoter.reshape(shape),
-        "enhancer_packed": store.enhancers.packed(enhancer).reshape(*shape, -1),
-        "promoter_packed": store.promoters.packed(promoter).reshape(*shape, -1),
-        "distance": distance.reshape(shape),
-        "signals": store.signals(flat).reshape(*shape, -1),
-        "labels": labels,
-        "line_features": store.line_features[pairs.line[rows[:, 0]]],
-    }
+    return (
+        episodes
+        | asked
+        | {
+            "enhancer": enhancer.reshape(shape),
+            "promoter": promoter.reshape(shape),
+            "enhancer_packed": store.enhancers.packed(enhancer).reshape(*shape, -1),
+            "promoter_packed": store.promoters.packed(promoter).reshape(*shape, -1),
+            "distance": distance.reshape(shape),
+            "signals": store.signals(flat).reshape(*shape, -1),
+            "labels": labels,
+            "line_features": store.line_features[pairs.line[rows[:, 0]]],
+        }
+    )
 
 
 def collate(columns: Columns, support: int) -> EpisodeBatch:

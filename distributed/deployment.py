@@ -15,6 +15,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -96,11 +97,6 @@ class ModelDescription(Settings):
     checksum: str = ""
     """sha256 over everything above."""
 
-    def digest(self) -> str:
-        """The checksum this description should carry."""
-        content = self.model_dump(mode="json", exclude={"checksum"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
 
 @dataclass(frozen=True)
 class Deployment:
@@ -162,11 +158,13 @@ def write_export(deployment: Deployment, out: Path) -> None:
     if out.exists():
         raise UserError(f"{out} exists already; give another --out or remove it first")
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    tensors = _serialised(deployment.tensors)
+    description = _sealed(deployment.description, tensors)
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        write_durably(partial / TENSORS, _serialised(deployment.tensors))
-        write_durably(partial / DESCRIPTION, deployment.description.model_dump_json(indent=1).encode())
+        write_durably(partial / TENSORS, tensors)
+        write_durably(partial / DESCRIPTION, description.model_dump_json(indent=1).encode())
         partial.rename(out)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; give an --out in a writable folder") from error
@@ -196,7 +194,16 @@ def _serialised(tensors: dict[str, Tensor]) -> bytes:
 
 def _sealed(description: ModelDescription, tensors: bytes) -> ModelDescription:
     named = description.model_copy(update={"tensors_sha256": hashlib.sha256(tensors).hexdigest()})
-    return named.model_copy(update={"checksum": named.digest()})
+    return named.model_copy(update={"checksum": _checksum(named.model_dump(mode="json"))})
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    """Digest of the content of a `model.json` as it stands there.
+
+    Not of what this program makes of it, which would change with every setting that a later version adds.
+    """
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _described(file: Path) -> ModelDescription:
@@ -207,10 +214,9 @@ def _described(file: Path) -> ModelDescription:
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
         raise UserError(f"{file} has format version {version}, this program reads {FORMAT_VERSION}; export again")
-    description = validate(ModelDescription, content, str(file))
-    if description.checksum != description.digest():
+    if content.get("checksum") != _checksum(content):
         raise UserError(f"{file} does not match its own checksum; copy or export the model again")
-    return description
+    return validate(ModelDescription, content, str(file))
 
 
 def _windows(run: Path, record: RunRecord, state: TrainingState) -> dict[Kind, int]:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.errors import UserError
@@ -20,6 +21,8 @@ Part = Callable[[int], Arrays]
 """Works on one part; importable and picklable, because it may run in another process."""
 Executor = Callable[[Part, int], Iterator[Arrays]]
 """(function, number of parts) -> results in order; several parts may come as one."""
+_MISTAKE = "mistake"
+"""Column of a part that ended in a `UserError`."""
 
 
 def in_process(function: Part, parts: int) -> Iterator[Arrays]:
@@ -49,7 +52,11 @@ def _ray_data(function: Part, parts: int, workers: int) -> Iterator[Arrays]:
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
 
     def work(batch: Arrays) -> Arrays:
-        return function(int(batch["part"][0]))
+        try:
+            return function(int(batch["part"][0]))
+        except UserError as error:
+            # As a result, because Ray Data would wrap the sentence in the stack of the other process.
+            return {_MISTAKE: np.array([str(error)])}
 
     dataset: ray.data.Dataset = ray.data.from_items(
         [{"part": part} for part in range(parts)], override_num_blocks=parts
@@ -64,11 +71,7 @@ def _ray_data(function: Part, parts: int, workers: int) -> Iterator[Arrays]:
         num_gpus=1 if gpus else 0,
         compute=ray.data.TaskPoolStrategy(size=min(workers or gpus or int(total["CPU"]), parts)),
     )
-    try:
-        yield from dataset.iter_batches(batch_size=None, batch_format="numpy")
-    except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, UserError):
-            # Without the stack of the other process, which is of no use to who made the mistake.
-            raise UserError(str(cause)) from error
-        raise
+    for arrays in dataset.iter_batches(batch_size=None, batch_format="numpy"):
+        if _MISTAKE in arrays:
+            raise UserError(str(arrays[_MISTAKE][0]))
+        yield arrays

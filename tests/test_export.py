@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -133,6 +134,15 @@ def test_changed_description_is_one_sentence(run: Path, tmp_path: Path, change, 
     file.write_text(change(file.read_text()))
     with pytest.raises(UserError, match=message):
         open_export(tmp_path / "model")
+
+
+def test_export_of_an_earlier_version_with_fewer_settings_still_opens(run: Path, tmp_path: Path) -> None:
+    file = exported(run, tmp_path / "model") / "model.json"
+    content = json.loads(file.read_text())
+    del content["model"]["signals"]["limit"], content["checksum"]
+    content["checksum"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    file.write_text(json.dumps(content))
+    assert open_export(tmp_path / "model").description.model.signals.limit == 10.0
 
 
 def test_folder_without_a_model_is_named(tmp_path: Path) -> None:
