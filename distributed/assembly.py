@@ -40,6 +40,7 @@ def build_module(store: Store, fold: Fold, settings: RunSettings) -> TrainingMod
     module.model.set_signal_statistics(*statistics(torch.from_numpy(store.signals(sample)), transform))
     lines = store.line_features[[store.lines.index(line) for line in fold.train_lines]]
     module.model.set_line_statistics(*statistics(torch.from_numpy(lines), transform))
+    module.set_lines(fold.train_lines, torch.from_numpy(lines))
     return module
 
 

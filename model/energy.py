@@ -22,6 +22,7 @@ from data_pipeline.settings import Settings
 from model.kan import fourier_kan, squashed_series
 from model.layers import mlp
 from model.running_mean import RunningMean
+from model.student import StudentView
 
 HeadKind = Literal["linear", "mlp", "fourier_kan"]
 
@@ -85,6 +86,8 @@ class Scores:
     """(E, n, K) u_k."""
     bias: Tensor
     """() b."""
+    student: StudentView | None = None
+    """What the competition's losses look at; None without a student and outside training."""
 
 
 def guarded(x: Tensor) -> Tensor:
@@ -219,14 +222,24 @@ class Energy(nn.Module):
     def forward(self, invariant: Tensor, environment: Tensor, local: Tensor | None, scale: Tensor) -> Scores:
         """z_I (E, n, dI), z_E (E, dE), e (E, n, dL) or None, scale () in [0, 1] -> scores of the queries."""
         u = self.channels(invariant)
-        resistance, shift, warmth = self._environment(environment, local, scale)
+        resistance, shift, warmth = self._environment(environment, local, scale, observe=self.training)
         gates, r = self.modulation(resistance, shift)
         logits, temperature, bias = self.readout((u * gates).sum(dim=-1) - r, warmth)
         codes = environment.new_zeros(len(environment), 0, environment.shape[-1])
         return Scores(logits, u.sum(dim=-1), gates, resistance, r, temperature, invariant, environment, codes, u, bias)
 
+    def response(self, channels: Tensor, environment: Tensor, scale: Tensor) -> Tensor:
+        """(E, n) what a line's environment z_E (E, dE) takes off the energy of channels u (E, n, K): the R of a pair.
+
+        sum_k u_k (1 - g_k) + r without a local environment; nothing is observed.
+        """
+        resistance, shift, _ = self._environment(environment, None, scale, observe=False)
+        gates, r = self.modulation(resistance, shift)
+        taken: Tensor = (channels * (1 - gates)).sum(dim=-1) + r
+        return taken
+
     def _environment(
-        self, environment: Tensor, local: Tensor | None, scale: Tensor
+        self, environment: Tensor, local: Tensor | None, scale: Tensor, observe: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Resistance (E, n or 1, K), shift (E, n or 1) and warmth (E, 1) or None, centred and scaled."""
         raw = self.resistance(environment, local)
@@ -235,7 +248,7 @@ class Energy(nn.Module):
         if self.warmth is not None:
             parts.append(self.warmth(environment).unsqueeze(1).expand_as(shift))
         centre, k = self.centre(), raw.shape[-1]
-        if self.training:
+        if observe:
             self.centre.observe(torch.cat(parts, dim=-1))
         resistance = F.softplus(raw) if self.settings.sign == "nonneg" else raw - centre[:k]
         warmth = None if self.warmth is None else scale * (parts[2][:, 0] - centre[k + 1])

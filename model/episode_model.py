@@ -23,6 +23,7 @@ from model.environment_settings import EnvironmentSettings
 from model.erasure import Eraser
 from model.features import DISTANCE_WIDTH, SignalSettings, Standardiser, distance_features
 from model.layers import mlp
+from model.student import CompetitionSettings, Student, StudentView
 from model.trunk import Trunk, TrunkSettings
 
 
@@ -39,6 +40,8 @@ class ModelSettings(Settings):
     """How sequence and environment meet."""
     tissues: dict[str, str] = Field(default={})
     """Path of each cell line in a tree of tissues, such as `HeLa: epithelial/cervix`, for what relates lines."""
+    competition: CompetitionSettings = CompetitionSettings()
+    """Prototype graph, teacher, student and opportunist."""
     erasure: Literal["off", "leace"] = "off"
     """Whether what a linear probe could tell of the line is taken out of z_I."""
     invariant_noise: float = Field(default=0.0, ge=0.0, le=0.6)
@@ -50,6 +53,8 @@ class ModelSettings(Settings):
     def _has_input(self) -> ModelSettings:
         if self.trunk.size == "none" and not self.energy.use_distance:
             raise ValueError("trunk.size=none needs energy.use_distance=true: the intrinsic energy has no other input")
+        if self.competition.on and self.environment.encoder == "none":
+            raise ValueError("competition.on needs environment.encoder: the student reads the pooled support codes")
         return self
 
 
@@ -79,6 +84,8 @@ class EpisodeModel(nn.Module):
         self.energy = Energy(energy, env.width, local + attended, env.memory)
         self.local = LocalEnvironment(env, signals) if local else None
         self.attention = query_attention(env)
+        rival = settings.competition
+        self.student = Student(rival, settings.tissues, env.width, lines) if rival.on else None
         self.register_buffer("environment_scale", torch.ones(()))
 
     def set_signal_statistics(self, mean: Tensor, deviation: Tensor) -> None:
@@ -132,8 +139,30 @@ class EpisodeModel(nn.Module):
         Support features h (E, m, d), raw signals (E, m, S), raw line_features (E, F); labels (E, m) of the labelled
         protocol; line (E,) int64 in training, for what is kept per line.
         """
+        pooled, codes = self._pooled(h, signals, line_features, labels, line)
+        return self._studied(pooled, codes, line), codes
+
+    def _pooled(
+        self, h: Tensor, signals: Tensor, line_features: Tensor, labels: Tensor | None, line: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         own = self.standardise_line(line_features)
         return self.support(h, self.standardise_signals(signals), own, labels, line)
+
+    def _studied(self, pooled: Tensor, codes: Tensor, line: Tensor | None) -> Tensor:
+        """z_E (E, dE): the pooled codes, or the student's mixture of prototypes; the prior without a support set."""
+        if self.student is None or codes.shape[1] == 0:
+            return pooled
+        mixed: Tensor = self.student(pooled, line)
+        return mixed
+
+    def _compared(self, pooled: Tensor, line: Tensor | None, scores: Scores) -> StudentView | None:
+        """What the competition looks at; the prototypes then learn from the step."""
+        if self.student is None or not self.training or line is None or scores.codes.shape[1] == 0:
+            return None
+        log_choice, target, z = self.student.study(pooled.detach(), line)
+        response = self.energy.response(scores.channels.detach(), z, self.environment_scale.clone())
+        self.student.observe(line, pooled)
+        return StudentView(log_choice, target, response)
 
     def attend(self, h: Tensor, signals: Tensor, line_features: Tensor, codes: Tensor) -> Tensor | None:
         """a(c, x) (E, n, dL), what query pairs see in the support codes (E, m, dE); None where the model has none.
@@ -206,9 +235,8 @@ class EpisodeModel(nn.Module):
         """
         # Before anything is observed: what a step teaches the priors takes effect after it.
         prior = None if without_context is None else self.support.uninformed(self.standardise_line(line_features))
-        inferred, codes = self.infer_environment(
-            h[:, :support], signals[:, :support], line_features, support_labels, line
-        )
+        pooled, codes = self._pooled(h[:, :support], signals[:, :support], line_features, support_labels, line)
+        inferred = self._studied(pooled, codes, line)
         used = inferred if teacher is None else inferred + teacher[1] * (teacher[0] - inferred)
         attended = self.attend(h[:, support:], signals[:, support:], line_features, codes)
         if without_context is not None and prior is not None:
@@ -218,7 +246,8 @@ class EpisodeModel(nn.Module):
         if self.training:
             self.support.prior.observe(inferred)
         scores = self.score(h[:, support:], distance[:, support:], signals[:, support:], used, attended, line)
-        return replace(scores, environment=inferred, codes=codes)
+        scores = replace(scores, environment=inferred, codes=codes)
+        return replace(scores, student=self._compared(pooled, line, scores))
 
     def forward(self, batch: EpisodeBatch) -> Scores:
         """Scores of the batch's query pairs; the road of evaluation and prediction."""

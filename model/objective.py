@@ -9,7 +9,7 @@ Cost: step 4 passes K+1 times through the heads, never through the trunk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from pydantic import model_validator
@@ -19,10 +19,12 @@ from data_pipeline.batch import EpisodeBatch
 from data_pipeline.settings import Settings
 from model.balancer import BalanceSettings, Seen, Targets
 from model.balancing import Balance, refusals
+from model.competition import Competition
 from model.curriculum import CurriculumSettings, environment_scale
 from model.energy import Scores
 from model.episode_model import EpisodeModel, ModelSettings
 from model.id_teacher import IdTeacher
+from model.line_relations import LineDistances
 from model.measuring import Gradients, measure
 from model.step import Gather, GlobalStep, gather_step
 from model.task_loss import TaskLoss, TaskSettings
@@ -73,6 +75,7 @@ class TrainingModule(nn.Module):
         teacher = settings.environment.id_teacher
         self.teacher = IdTeacher(teacher, lines, settings.environment.width) if teacher.on else None
         self.task = TaskLoss(objective.task)
+        self.competition = _competition(settings, lines)
         wanted = {name: getattr(objective.terms, name) for name in TERMS}
         self.policies: dict[str, TermSettings] = {name: own for name, own in wanted.items() if own.on}
         terms = {name: TERMS[name](own, settings, lines) for name, own in self.policies.items()}
@@ -88,7 +91,10 @@ class TrainingModule(nn.Module):
         """
         if self.training:
             self.model.environment_scale.fill_(environment_scale(self.objective.curriculum, epoch))
-        world = gather_step(batch, self.model.represent(batch), self.gather)
+            if self.model.student is not None:
+                self.model.student.set_epoch(epoch)
+        composition = None if self.competition is None else self.competition.opportunist.composition(batch)
+        world = gather_step(batch, self.model.represent(batch), self.gather, composition)
         if self.training:
             # From here on all workers do the same, dropout included; the trunk's own draws differ between them.
             torch.manual_seed((self.seed * 1_000_003 + step + 2**62) % 2**63)
@@ -106,7 +112,21 @@ class TrainingModule(nn.Module):
             )
             task = self.task(scores.logits, world.labels, scores.invariant)
             values: dict[str, TermValue] = {name: term(world, scores, epoch) for name, term in self.terms.items()}
-            return self._total(world, scores, task, values, step, epoch)
+            total, report = self._total(world, scores, task, values, step, epoch)
+            if self.competition is None:
+                return total, report
+            # Beside the balanced sum: behind its firewall it has no gradient that could be balanced.
+            rival = self.competition(world, scores, epoch)
+            return total + rival.loss, report | _competition_report(total, rival)
+
+    def set_lines(self, names: Sequence[str], features: Tensor) -> None:
+        """Tell whatever relates lines the training lines' names and feature vectors (C, F), in their order.
+
+        Raises `UserError` if a hierarchy or graph needs what these lines do not have.
+        """
+        for part in self.modules():
+            if isinstance(part, LineDistances):
+                part.set_lines(names, features)
 
     def set_emphasis(self, factors: Mapping[str, float]) -> None:
         """Multiply the weights and ratios of some terms by `factors` from now on; the other terms keep theirs at 1."""
@@ -182,6 +202,18 @@ class TrainingModule(nn.Module):
         report["immax/alpha"] = self.task.alpha.clone()
         report["environment/scale"] = self.model.environment_scale.clone()
         return {name: value.detach() for name, value in report.items()}
+
+
+def _competition(settings: ModelSettings, lines: int) -> Competition | None:
+    shape = settings.trunk.shape
+    return Competition(settings.competition, shape.width if shape else 0, lines) if settings.competition.on else None
+
+
+def _competition_report(total: Tensor, value: TermValue) -> dict[str, Tensor]:
+    report = {"loss/total": total + value.loss, "loss/competition": value.loss}
+    report["bound_violated/competition"] = _below(value.loss, Competition.lower_bound)
+    report |= {f"{key}/competition": monitor for key, monitor in value.report.items()}
+    return {name: monitor.detach() for name, monitor in report.items()}
 
 
 def monitors(scores: Scores) -> dict[str, Tensor]:

@@ -42,18 +42,22 @@ class GlobalStep:
     """m."""
     support_labels: Tensor | None = None
     """(G, m) float32 in the labelled protocol, None in every other."""
+    composition: Tensor | None = None
+    """(G, n, q) float32 what the query's sequences are made of, where something asks for it."""
 
 
-def gather_step(batch: EpisodeBatch, h: Tensor, gather: Gather) -> GlobalStep:
-    """The global step from this worker's batch and its features h (E, m+n, d)."""
+def gather_step(batch: EpisodeBatch, h: Tensor, gather: Gather, composition: Tensor | None = None) -> GlobalStep:
+    """The global step from this worker's batch, its features h (E, m+n, d) and its composition (E, n, q), if any."""
     # Two halves of 20 bits, because float32 holds no larger integer exactly; an ordering key, so sums may wrap.
     key = batch.rows.sum(dim=1)
     columns = [key >> 20, key & 0xFFFFF, batch.line, batch.distance, batch.labels, batch.signals, batch.line_features]
     columns += [batch.rows >> 20, batch.rows & 0xFFFFF]
-    columns += [] if batch.support_labels is None else [batch.support_labels]
+    offered = {"support_labels": batch.support_labels, "composition": composition}
+    optional = {name: column for name, column in offered.items() if column is not None}
+    columns += optional.values()
     flat = [column.reshape(len(key), -1).float() for column in columns]
     everyone = gather(torch.cat(flat, dim=1)).split([part.shape[1] for part in flat], dim=1)
-    high, low, line, distance, labels, signals, line_features, rows_high, rows_low, *known = everyone
+    high, low, line, distance, labels, signals, line_features, rows_high, rows_low, *rest = everyone
     order = torch.argsort(_whole(high, low).squeeze(1), stable=True)
     return GlobalStep(
         h=gather(h).index_select(0, order),
@@ -64,7 +68,10 @@ def gather_step(batch: EpisodeBatch, h: Tensor, gather: Gather) -> GlobalStep:
         line_features=line_features[order],
         rows=_whole(rows_high, rows_low)[order],
         support=batch.support,
-        support_labels=known[0][order] if known else None,
+        **{
+            name: part[order].view(len(order), *optional[name].shape[1:])
+            for name, part in zip(optional, rest, strict=True)
+        },
     )
 
 

@@ -42,4 +42,6 @@ def scores_of(logits: Tensor, invariant: Tensor | None = None, codes: Tensor | N
         "environment": codes.mean(dim=1),
         "codes": codes,
     }
-    return Scores(**{field.name: named.get(field.name, torch.zeros(())) for field in fields(Scores)})
+    return Scores(
+        **{field.name: named.get(field.name, torch.zeros(())) for field in fields(Scores) if field.name != "student"}
+    )
