@@ -7,6 +7,7 @@ edges, each line being a leaf of its own. Until they are set every two lines are
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Literal
@@ -16,7 +17,10 @@ from torch import Tensor, nn
 
 from data_pipeline.errors import UserError
 
-Relation = Literal["features", "tree"]
+Kind = Literal["features", "tree", "even"]
+"""What relates lines: feature vectors, places in the tree, or nothing."""
+Relation = Literal["features", "tree", "even", "auto"]
+"""What is asked for; `auto` is the first of the kinds that the lines have."""
 
 
 def feature_distances(features: Tensor) -> Tensor:
@@ -44,7 +48,42 @@ def tree_distances(paths: Sequence[str]) -> Tensor:
     return distance
 
 
-class LineDistances(nn.Module):
+def related(relation: Relation, tissues: dict[str, str], names: Sequence[str], features: Tensor) -> tuple[Kind, Tensor]:
+    """What relates the lines `names` with features (C, F), and their (C, C) distances.
+
+    `auto` takes features where there are any, else the tree where it has every line, else nothing: all are 1 apart.
+    Raises `UserError` if the relation asked for needs what these lines do not have.
+    """
+    homeless = [name for name in names if name not in tissues]
+    if relation == "features" and features.shape[1] == 0:
+        raise UserError(
+            "a hierarchy or graph by features needs lines with feature vectors, and this store's lines have none; "
+            "add line features at ingest, or set model.tissues and the relation 'tree'"
+        )
+    if relation == "tree" and homeless:
+        raise UserError(
+            f"the tree of tissues has no place for {', '.join(homeless)}; add each to model.tissues as "
+            "name: path/from/the/root"
+        )
+    if relation == "features" or (relation == "auto" and features.shape[1]):
+        return "features", feature_distances(features)
+    if relation == "tree" or (relation == "auto" and not homeless):
+        return "tree", tree_distances([tissues[name] for name in names])
+    return "even", 1.0 - torch.eye(len(names))
+
+
+class RelatedLines(nn.Module, ABC):
+    """Base of what has to be told who the training lines are, once, when a run is assembled."""
+
+    @abstractmethod
+    def set_lines(self, names: Sequence[str], features: Tensor) -> None:
+        """Take the training lines' names and feature vectors (C, F), in the order of their indices.
+
+        Raises `UserError` if these lines do not have what is needed.
+        """
+
+
+class LineDistances(RelatedLines):
     """Distances between the C training lines."""
 
     distance: Tensor
@@ -60,22 +99,5 @@ class LineDistances(nn.Module):
         return self.distance.clone()
 
     def set_lines(self, names: Sequence[str], features: Tensor) -> None:
-        """Take the training lines' names and feature vectors (C, F), in the order of their indices.
-
-        Raises `UserError` if the relation needs what these lines do not have.
-        """
-        if self.relation == "tree":
-            if missing := [name for name in names if name not in self.tissues]:
-                raise UserError(
-                    f"the tree of tissues has no place for {', '.join(missing)}; add each to model.tissues as "
-                    "name: path/from/the/root"
-                )
-            found = tree_distances([self.tissues[name] for name in names])
-        else:
-            if features.shape[1] == 0:
-                raise UserError(
-                    "a hierarchy or graph by features needs lines with feature vectors, and this store's lines have "
-                    "none; add line features at ingest, or use model.tissues with the relation 'tree'"
-                )
-            found = feature_distances(features)
-        self.distance.copy_(found)
+        """See `RelatedLines`."""
+        self.distance.copy_(related(self.relation, self.tissues, names, features)[1])

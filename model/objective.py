@@ -24,7 +24,7 @@ from model.curriculum import CurriculumSettings, environment_scale
 from model.energy import Scores
 from model.episode_model import EpisodeModel, ModelSettings
 from model.id_teacher import IdTeacher
-from model.line_relations import LineDistances
+from model.line_relations import RelatedLines
 from model.measuring import Gradients, measure
 from model.step import Gather, GlobalStep, gather_step
 from model.task_loss import TaskLoss, TaskSettings
@@ -125,7 +125,7 @@ class TrainingModule(nn.Module):
         Raises `UserError` if a hierarchy or graph needs what these lines do not have.
         """
         for part in self.modules():
-            if isinstance(part, LineDistances):
+            if isinstance(part, RelatedLines):
                 part.set_lines(names, features)
 
     def set_emphasis(self, factors: Mapping[str, float]) -> None:

@@ -1,28 +1,29 @@
 """The graph of cell lines, and each line's prototype smoothed over the lines like it (algorithms.md 7).
 
 Nodes are the training lines, P_c the running mean of a line's pooled support codes. Weights fall with the distance of
-the lines' features, e^(-d^2/2) with d in medians, or in the tree of tissues, 2^-d. Pi is personalised PageRank,
-(1-a)(I - a P~)^-1, or two graph convolutions with self-loops; its rows sum to 1, and M = Pi P. Lines not yet seen are
-nobody's neighbour. No parameters; distances and prototypes are buffers.
+the lines' features, e^(-d^2/2) with d in medians, or in the tree of tissues, 2^-d, or are all the same. Pi is
+personalised PageRank, (1-a)(I - a P~)^-1, or two graph convolutions with self-loops; its rows sum to 1, and M = Pi P.
+Lines not yet seen are nobody's neighbour. No parameters; weights and prototypes are buffers.
 Cost: one (C, C) solve per call.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from model.line_relations import LineDistances, Relation
+from model.line_relations import Kind, RelatedLines, Relation, related
 from model.running_mean import LineMeans
 
 Propagation = Literal["ppr", "gcn"]
 
 
-def adjacency(distance: Tensor, relation: Relation) -> Tensor:
+def adjacency(distance: Tensor, kind: Kind) -> Tensor:
     """(C, C) weights of at least 0 with a zero diagonal, from distances (C, C)."""
-    weights = torch.exp(-distance.square() / 2) if relation == "features" else torch.exp2(-distance)
+    weights = torch.exp2(-distance) if kind == "tree" else torch.exp(-distance.square() / 2)
     return weights - torch.diag(weights.diagonal())
 
 
@@ -45,8 +46,10 @@ def convolution(weights: Tensor) -> Tensor:
     return step @ step
 
 
-class PrototypeGraph(nn.Module):
+class PrototypeGraph(RelatedLines):
     """Prototypes of C lines and their propagation."""
+
+    weights: Tensor
 
     def __init__(
         self,
@@ -60,21 +63,27 @@ class PrototypeGraph(nn.Module):
     ) -> None:
         """`width` of a prototype, `memory` of its running mean, `spread` = a of `ppr`."""
         super().__init__()
-        self.relation, self.propagation, self.spread = relation, propagation, spread
-        self.distances = LineDistances(relation, tissues, lines)
+        self.relation, self.tissues = relation, tissues
+        self.propagation, self.spread = propagation, spread
+        self.register_buffer("weights", 1.0 - torch.eye(lines))
         self.prototypes = LineMeans(lines, width, memory)
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
         """Pi (C, C), M (C, width) and the lines seen (C,) bool; all without gradient."""
         prototypes, seen = self.prototypes()
         both = (seen.unsqueeze(0) & seen.unsqueeze(1)).to(prototypes.dtype)
-        weights = adjacency(self.distances(), self.relation) * both
+        weights = self.weights * both
         if self.propagation == "ppr":
             # In float64, because a close to 1 makes the system nearly singular.
             reach = page_rank(transition(weights.double()), self.spread).to(prototypes.dtype)
         else:
             reach = convolution(weights)
         return reach, reach @ prototypes, seen
+
+    def set_lines(self, names: Sequence[str], features: Tensor) -> None:
+        """See `RelatedLines`."""
+        kind, distance = related(self.relation, self.tissues, names, features)
+        self.weights.copy_(adjacency(distance, kind))
 
     def observe(self, line: Tensor, pooled: Tensor) -> None:
         """Take in pooled codes (E, width) of episodes of lines (E,) int64, below 0 left out."""

@@ -30,8 +30,8 @@ class CompetitionSettings(Settings):
 
     on: bool = False
     """Whether any of it exists; off leaves the model as it is without."""
-    relation: Literal["features", "tree"] = "features"
-    """What makes lines neighbours: their feature vectors, or the tree `model.tissues`."""
+    relation: Literal["features", "tree", "even", "auto"] = "auto"
+    """What makes lines neighbours: feature vectors, the tree `model.tissues`, nothing, or the first that they have."""
     propagation: Literal["ppr", "gcn"] = "ppr"
     """Personalised PageRank, or two graph convolutions."""
     spread: float = Field(default=0.5, ge=0.0, lt=1.0)

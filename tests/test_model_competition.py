@@ -8,7 +8,7 @@ import pytest
 import torch
 from model_episodes import episodes, settings, training_module
 from model_steps import scores_of, step_of
-from test_model_objective import exchange, part, sent
+from model_workers import exchange, part, sent
 from torch import Tensor, nn
 
 from data_pipeline.errors import UserError
@@ -207,7 +207,7 @@ def test_T7_5_the_graph_is_not_the_identity() -> None:
 @pytest.mark.parametrize("propagation", ["ppr", "gcn"])
 def test_T7_5_either_propagation_mixes_neighbours(propagation: Any) -> None:
     graph = PrototypeGraph("features", {}, 4, 2, 0.9, propagation, 0.5)
-    graph.distances.set_lines(list("abcd"), torch.randn(4, 3))
+    graph.set_lines(list("abcd"), torch.randn(4, 3))
     graph.observe(torch.arange(4), torch.randn(4, 2))
     reach, _, _ = graph()
     assert torch.allclose(reach.sum(dim=1), torch.ones(4), atol=1e-6)
@@ -355,6 +355,6 @@ def test_impossible_settings_are_refused_with_the_reason() -> None:
         validate(ModelSettings, {"competition": {"on": True}, "environment": {"encoder": "none"}}, where="test")
     with pytest.raises(UserError, match="training lines"):
         EpisodeModel(settings(competition={"on": True}), 3, 0)
-    module = training_module(competition={"on": True})
+    module = training_module(competition={"on": True, "relation": "features"})
     with pytest.raises(UserError, match="feature vectors"):
         module.set_lines(["a", "b", "c"], torch.zeros(3, 0))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from data_pipeline.errors import UserError
 from model.contrast import ContrastSettings, HierarchicalContrast, contrast
-from model.line_relations import LineDistances, feature_distances, tree_distances
+from model.line_relations import LineDistances, feature_distances, related, tree_distances
 from model.memory import LineMemory
 from model.prototypes import PrototypeLoss, PrototypeSettings
 from model.terms import TermValue
@@ -162,6 +162,19 @@ def test_T8_4_prototypes_are_running_means_without_gradient() -> None:
     before = term.prototypes.mean.clone()
     value_of(term, first)
     assert torch.equal(term.prototypes.mean, before)
+
+
+def test_left_to_itself_the_relation_is_the_first_that_the_lines_have() -> None:
+    names, places = ["a", "b", "c"], {"a": "x", "b": "x", "c": "y"}
+    some, none = torch.randn(3, 2), torch.zeros(3, 0)
+    assert [
+        related("auto", *rest)[0] for rest in ((places, names, some), (places, names, none), ({}, names, none))
+    ] == [
+        "features",
+        "tree",
+        "even",
+    ]
+    assert related("even", places, names, some)[1].tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
 
 
 @pytest.mark.parametrize("form", ["l2_floor", "l2_truncated"])
