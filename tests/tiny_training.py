@@ -10,10 +10,20 @@ from data_pipeline.settings import load
 from data_pipeline.simulate import simulate
 from data_pipeline.simulator import SimulatorSettings
 from data_pipeline.store import Store
+from distributed.settings import RunSettings
 
 PRESET = Path(__file__).resolve().parents[1] / "configs/simulate/tiny.yaml"
 FOLD = {"test_line": "sim4", "valid_line": "sim3", "block": 1_000_000}
 EPISODES = {"support": 8, "query": 16}
+TINY_RUN = [
+    *(f"fold.{key}={value}" for key, value in FOLD.items()),
+    *(f"episodes.{key}={value}" for key, value in EPISODES.items()),
+    "model.trunk.size=tiny",
+    "engine.threads=1",
+    "train.log_every=1",
+    "scoring.support_draws=2",
+]
+"""Overrides of the command line that make a run on `tiny_store` take seconds."""
 
 
 def tiny_store(path: Path, *overrides: str) -> Store:
@@ -28,3 +38,8 @@ def tiny_fold(store: Store, **changes: object) -> Fold:
 
 def tiny_plan(store: Store, seed: int = 0, fold: Fold | None = None, **changes: object) -> Plan:
     return Plan(store, fold or tiny_fold(store), EpisodeSettings.model_validate({**EPISODES, **changes}), seed)
+
+
+def tiny_settings(*overrides: str) -> RunSettings:
+    """Settings of a run on `tiny_store` that takes seconds; `overrides` as on the command line."""
+    return load(RunSettings, overrides=[*TINY_RUN, *overrides])

@@ -1,0 +1,110 @@
+"""Runs on disk: a name is claimed once, and continued only by what would have continued it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_training import tiny_settings
+
+from data_pipeline.errors import UserError
+from distributed.runs import check_claim, claim, held, read_record
+from distributed.settings import RunSettings
+
+STORE = Path("stores/one")
+
+
+def claimed(runs: Path, settings: RunSettings | None = None, resume: bool = False, checksum: str = "abc") -> Path:
+    return claim(runs, "first", resume, STORE, checksum, settings or tiny_settings())
+
+
+def test_a_new_run_records_what_it_is_made_of(tmp_path: Path) -> None:
+    run = claimed(tmp_path / "runs")
+    record = read_record(run)
+    assert run == tmp_path / "runs/first"
+    assert record.store == str(STORE)
+    assert record.store_checksum == "abc"
+    assert record.settings == tiny_settings().model_dump(mode="json")
+    assert {"python", "torch", "ray", "deepspeed"} <= record.versions.keys()
+
+
+def test_checking_makes_nothing(tmp_path: Path) -> None:
+    check_claim(tmp_path / "runs", "first", False, STORE, "abc", tiny_settings())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_existing_name_needs_resume(tmp_path: Path) -> None:
+    run = claimed(tmp_path)
+    with pytest.raises(UserError, match=rf"^run {run} exists already; add --resume to continue it, or choose another"):
+        claimed(tmp_path)
+    assert claimed(tmp_path, resume=True) == run
+
+
+def test_resuming_what_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^there is no run at .*first: .*run\.json does not exist; check --name and"):
+        claimed(tmp_path, resume=True)
+
+
+def test_another_store_cannot_continue_a_run(tmp_path: Path) -> None:
+    claimed(tmp_path)
+    with pytest.raises(
+        UserError, match=r"was trained on another store \(stores/one, checksum abc\), not on stores/one"
+    ):
+        claimed(tmp_path, resume=True, checksum="abd")
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("optimiser.lr=0.5", r"optimiser\.lr \(was 0\.001, is 0\.5\)"),
+        ("episodes.support=9", r"episodes\.support \(was 8, is 9\)"),
+        ("train.seed=3", r"train\.seed \(was 0, is 3\)"),
+        ("fold.test_fraction=0.3", r"fold\.test_fraction \(was 0\.2, is 0\.3\)"),
+        ("model.trunk.size=base", r"model\.trunk\.size \(was 'tiny', is 'base'\)"),
+        ("train.max_steps=5", r"train\.max_steps \(was 0, is 5\)"),
+    ],
+)
+def test_settings_that_decide_the_result_cannot_change(tmp_path: Path, override: str, key: str) -> None:
+    claimed(tmp_path)
+    with pytest.raises(UserError, match=rf"cannot be resumed with other settings: {key}; give the earlier values"):
+        claimed(tmp_path, tiny_settings(override), resume=True)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["workers.count=4", "engine.zero_stage=3", "stream.prefetch=9", "train.checkpoint_every=7", "train.max_failures=0"],
+)
+def test_how_a_run_is_run_may_change(tmp_path: Path, override: str) -> None:
+    run = claimed(tmp_path)
+    assert claimed(tmp_path, tiny_settings(override), resume=True) == run
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../up", ".hidden", "with space", "x" * 101])
+def test_names_are_plain_words(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="may only have letters, digits"):
+        claim(tmp_path, name, False, STORE, "abc", tiny_settings())
+
+
+def test_a_folder_of_runs_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        UserError, match=r"^cannot create .*file/runs/first: Not a directory; choose a writable --runs$"
+    ):
+        claimed(tmp_path / "file/runs")
+
+
+@pytest.mark.parametrize("content", ["", "{", json.dumps({"created": "now"})])
+def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
+    (claimed(tmp_path) / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"run\.json"):
+        claimed(tmp_path, resume=True)
+
+
+def test_a_run_has_one_driver_at_a_time(tmp_path: Path) -> None:
+    run = claimed(tmp_path)
+    busy = "is being trained by another process; wait for it or stop it"
+    with held(run), pytest.raises(UserError, match=busy), held(run):
+        pass
+    with held(run):
+        assert read_record(run).store_checksum == "abc"
