@@ -26,6 +26,7 @@ from torch import Tensor
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
 from data_pipeline.store import sha256_of
+from distributed.watch import WatchState
 
 FILES = ("model.safetensors", "optimiser.safetensors")
 _DRAFT = ".draft_"
@@ -67,6 +68,8 @@ class TrainingState(Settings):
     """Tracks the model expects, in order."""
     settings: dict[str, Any]
     """The run's resolved settings."""
+    watch: WatchState = WatchState()
+    """Alarms, means of the present epoch and what responses have changed."""
 
 
 def save_checkpoint(run: Path, model: dict[str, Tensor], optimiser: dict[str, Tensor], state: TrainingState) -> Path:

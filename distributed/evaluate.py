@@ -29,9 +29,11 @@ from data_pipeline.store import Store
 from data_pipeline.store_writer import write_durably
 from distributed.assembly import build_module
 from distributed.checkpoint import TrainingState, best_checkpoint, load_checkpoint
+from distributed.epoch_end import environment_can_rank
 from distributed.figures import plot_training_curve
+from distributed.findings import training_findings
 from distributed.quadrants import EvaluationSettings, calibrate_on_validation
-from distributed.records import EPOCHS, STEPS, read_records
+from distributed.records import ALARMS, EPOCHS, STEPS, read_lines, read_records
 from distributed.report import build_report, render, write_report
 from distributed.runs import read_record
 from distributed.scoring import Scorer
@@ -158,9 +160,9 @@ def evaluate(run: Path, out: Path, settings: EvaluationSettings, most: int, cons
     bayes = {line: truth["bayes_average_precision"] for line, truth in store.manifest.truth.get("lines", {}).items()}
     context = {"run": str(run), "checkpoint": checkpoint.name, "step": state.step, "store": store.checksum,
                "regions": fold.regions, "settings": state.settings}  # fmt: skip
-    energy = run_settings.model.energy
-    can_rank = energy.channels > 1 or bool(store.signal_names)
-    report = build_report(predictions, calibration, settings, bayes or None, left_out, context, can_rank)
+    training = training_findings(read_lines(run / ALARMS))
+    can_rank = environment_can_rank(model)
+    report = build_report(predictions, calibration, settings, bayes or None, left_out, context, can_rank, training)
     out.mkdir(parents=True, exist_ok=True)
     predictions.to_parquet(out / "predictions.parquet")
     write_durably(out / "calibration.json", json.dumps(calibration.to_dict(), indent=1).encode())

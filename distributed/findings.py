@@ -1,19 +1,19 @@
 """The alarms of algorithms.md 13 that finished predictions can show, each as a sentence with where it fired.
 
-Works on the rows of `quadrants`; healthy rows give an empty list. A NaN never fires an alarm. Cost: none to speak of.
+Works on the rows of `quadrants`; healthy rows give an empty list. A NaN never fires an alarm. What training itself
+recorded is retold by `training_findings`. Cost: none to speak of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from scipy.special import expit, logit
 
 from distributed.quadrants import NEUTRAL, Row
+from model.alarms import CONSTANT, GAP, LOW_THRESHOLD, MEMORISED, SAME_RANKING, collapsed, predicts_all
 from model.calibration import MAX_TEMPERATURE, Calibration
-
-SAME_RANKING = 1e-3
-"""AP difference up to which two rankings count as equal: float32 rounding swaps near-ties."""
 
 
 def findings(
@@ -33,15 +33,15 @@ def findings(
 _ROW_ALARMS: list[tuple[str, Callable[[Row], bool]]] = [
     (
         "recall above .8 with precision below .6: the threshold predicts nearly all pairs as interacting",
-        lambda row: row["recall"] > 0.8 and row["precision"] < 0.6,
+        lambda row: predicts_all(row["recall"], row["precision"]),
     ),
     (
         "average precision within .03 of the prevalence with recall above .98: the model has collapsed",
-        lambda row: abs(row["ap"] - row["prevalence"]) < 0.03 and row["recall"] > 0.98,
+        lambda row: collapsed(row["recall"], row["ap"], row["prevalence"]),
     ),
     (
         "standard deviation of the logits within the line below .05: the output is constant",
-        lambda row: row["logit_sd"] < 0.05,
+        lambda row: row["logit_sd"] < CONSTANT,
     ),
 ]
 
@@ -52,9 +52,9 @@ def _overfitting(macro: list[Row]) -> list[str]:
         return []
     train_ap = max(trained)
     sentences = []
-    if train_ap > 0.95:
+    if train_ap > MEMORISED:
         sentences.append(f"training average precision is {train_ap:.3f}, above .95: the training pairs are memorised")
-    others = [row for row in macro if row["role"] != "train" and train_ap - row["ap"] > 0.2]
+    others = [row for row in macro if row["role"] != "train" and train_ap - row["ap"] > GAP]
     return sentences + _sentence(
         f"training average precision {train_ap:.3f} is more than .2 above that of unseen pairs", others
     )
@@ -64,7 +64,7 @@ def _calibration(calibration: Calibration) -> list[str]:
     # the alarm is about a scale that temperature alone leaves, so the Platt bias is taken out again
     scaled = float(expit(logit(calibration.threshold) - calibration.bias))
     sentences = []
-    if scaled < 0.05:
+    if scaled < LOW_THRESHOLD:
         sentences.append(f"the validation threshold is {scaled:.3f} after temperature scaling, below .05")
     if max(calibration.temperature, 1 / calibration.temperature) > 0.99 * MAX_TEMPERATURE:
         sentences.append(
@@ -83,6 +83,31 @@ def _environment(rows: list[Row], can_rank: bool) -> list[str]:
         return ["the environment changes no line's average precision over U_I alone: it adds nothing to the ranking"]
     harmed = [row for row in changed if row["rivals"][NEUTRAL]["high"] < 0]
     return _sentence("the environment lowers average precision below that of U_I alone", harmed)
+
+
+def training_findings(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One sentence per alarm and place of the records of `metrics/alarms.jsonl`, and one per response, in order.
+
+    An alarm is told with its first sentence, the step it first turned on at, and whether it was still on at the end.
+    """
+    told: dict[str, list[Mapping[str, Any]]] = {}
+    sentences = {}
+    for record in records:
+        if "response" in record:
+            did = "acted" if record["acted"] else "advised"
+            text = f"response {record['requirement']} {did} at step {record['step']}: {record['says']}"
+            sentences[text] = text
+        else:
+            told.setdefault(key := f"{record['alarm']}/{record['place']}", []).append(record)
+            sentences.setdefault(key, key)
+    return [_retold(told[key]) if key in told else text for key, text in sentences.items()]
+
+
+def _retold(records: list[Mapping[str, Any]]) -> str:
+    turned_on = [record for record in records if record["on"]]
+    times = f", {len(turned_on)} times in all" if len(turned_on) > 1 else ""
+    end = "still on at the end" if records[-1]["on"] else f"over at step {records[-1]['step']}"
+    return f"in training, from step {turned_on[0]['step']}{times}, {end}: {turned_on[0]['says']}"
 
 
 def _sentence(says: str, rows: Iterable[Row]) -> list[str]:

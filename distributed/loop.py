@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray.train
@@ -50,11 +50,14 @@ from distributed.engine import (
     start_engine,
     start_process_group,
 )
+from distributed.epoch_end import SCORE, epoch_figures
 from distributed.records import Records
-from distributed.scoring import Scorer
+from distributed.responses import apply_adjustments
 from distributed.settings import RunSettings
+from distributed.watch import Watch, numbers
 from model.episode_model import EpisodeModel
-from model.metrics import average_precision
+
+Agreed = TypeVar("Agreed")
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,10 @@ class Training:
         self.engine = start_engine(module, settings.optimiser, settings.engine, episodes)
         if moments is not None:
             load_moments(self.engine, moments)
+        energies = module.model.local is not None or settings.model.environment.encoder != "none"
+        train, decay = settings.train, settings.optimiser.weight_decay
+        self.watch = Watch(settings.model, settings.objective, train.responses, decay, train.patience, energies)
+        apply_adjustments(self.engine, self.state.watch.adjustments, decay)
         self.valid_rows = validation_rows(self.store, self.fold, settings.scoring.valid_pairs)
         self.records = Records(run, self.state.step) if worker.rank == 0 else None
 
@@ -112,7 +119,8 @@ class Training:
         """Batches from step `start` to the end of its epoch; the pipeline starts at once."""
         stop = min((self.plan.epoch_of(start) + 1) * self.plan.steps_per_epoch, self.steps)
         rank, world = self.worker.rank, self.worker.world
-        return started(stream(self.store.path, self.plan, start, stop, rank, world, self.settings.stream))
+        labelled = self.settings.model.environment.labelled_support
+        return started(stream(self.store.path, self.plan, start, stop, rank, world, self.settings.stream, labelled))
 
     def _step(self, batch: EpisodeBatch, wait: float) -> None:
         step = self.state.step
@@ -125,21 +133,35 @@ class Training:
         self.engine.backward(total)
         self.engine.step()
         self.state = self.state.model_copy(update={"step": step + 1})
-        if self.records and (step % self.settings.train.log_every == 0 or step + 1 == self.steps):
-            seconds = time.perf_counter() - began
-            pairs = self.plan.episodes_per_step * (self.settings.episodes.support + self.settings.episodes.query)
-            norm = self.engine.get_global_grad_norm()
-            values = {name: float(value) for name, value in report.items()}
-            values |= {"learning_rate": rate, "gradient_norm": float(norm) if norm is not None else math.nan}
-            values |= {"seconds/step": seconds, "seconds/data_wait": wait, "pairs_per_second": pairs / (seconds + wait)}
-            self.records.step(step, {name: value for name, value in values.items() if math.isfinite(value)})
+        if self.records:
+            self._record(self.records, step, numbers(report), rate, time.perf_counter() - began, wait)
+
+    def _record(
+        self, records: Records, step: int, values: dict[str, float], rate: float, seconds: float, wait: float
+    ) -> None:
+        """Watch a step's report, and write it down where it is due."""
+        watch, events = self.watch.step(self.state.watch, values, step)
+        self.state = self.state.model_copy(update={"watch": watch})
+        for event in events:
+            records.alarm(event)
+        if step % self.settings.train.log_every and step + 1 != self.steps:
+            return
+        pairs = self.plan.episodes_per_step * (self.settings.episodes.support + self.settings.episodes.query)
+        norm = self.engine.get_global_grad_norm()
+        values |= {"learning_rate": rate, "gradient_norm": float(norm) if norm is not None else math.nan}
+        values |= {"seconds/step": seconds, "seconds/data_wait": wait, "pairs_per_second": pairs / (seconds + wait)}
+        records.step(step, {name: value for name, value in values.items() if math.isfinite(value)})
 
     def _end_epoch(self, epoch: int, seconds: float) -> None:
         began = time.perf_counter()
-        score = self._agreed(self._validate())
+        figures = self._agreed(self._validate())
+        score = figures[SCORE]
+        watch, figures, events, replies = self.watch.epoch(self.state.watch, figures, self.state.step - 1)
+        watch = self._agreed(watch)
+        apply_adjustments(self.engine, watch.adjustments, self.settings.optimiser.weight_decay)
         gained = score > self.state.best_score
         bad = 0 if gained else self.state.epochs_without_gain + 1
-        patience = self.settings.train.patience
+        patience = watch.adjustments.patience or self.settings.train.patience
         self.state = self.state.model_copy(
             update={
                 "score": score,
@@ -147,28 +169,29 @@ class Training:
                 "best_step": self.state.step if gained else self.state.best_step,
                 "epochs_without_gain": bad,
                 "finished": self.state.step >= self.steps or (patience > 0 and bad >= patience),
+                "watch": watch,
             }
         )
         if self.records:
-            values = {"valid/average_precision": score, "valid/seconds": time.perf_counter() - began}
-            self.records.epoch(self.state.step - 1, epoch, values | {"seconds": seconds})
+            for event in events:
+                self.records.alarm(event)
+            for reply in replies:
+                self.records.response(self.state.step - 1, reply)
+            timing = {"valid/seconds": time.perf_counter() - began, "seconds": seconds}
+            self.records.epoch(self.state.step - 1, epoch, figures | timing)
         self._checkpoint(self.state)
 
-    def _validate(self) -> float:
-        """Average precision on the validation line; the macro average over the one line there is."""
-        model = self.snapshot()
-        scorer = Scorer(model, self.store, self.settings.episodes.support, self.settings.scoring)
-        pool = self.fold.rows(self.store, self.fold.valid_line)
+    def _validate(self) -> dict[str, float]:
+        """Figures of the epoch's end; the score among them is the validation line's average precision."""
         share = (self.worker.rank, self.worker.world, self._gather_features)
-        scores = scorer.score_line(self.valid_rows, pool, self.settings.scoring.support_draws, 0, share)
-        return average_precision(self.store.pairs.label[self.valid_rows], scores.logits.mean(axis=1))
+        return epoch_figures(self.snapshot(), self.store, self.fold, self.settings, self.valid_rows, share)
 
-    def _agreed(self, score: float) -> float:
-        """Rank 0's score on every worker: rounding must not let one of them stop early alone."""
-        scores = [score]
+    def _agreed(self, own: Agreed) -> Agreed:
+        """Rank 0's value on every worker: rounding must not let one of them decide alone."""
+        values = [own]
         if self.worker.world > 1:
-            dist.broadcast_object_list(scores, src=0)
-        return scores[0]
+            dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     def snapshot(self) -> EpisodeModel:
         """A copy of the model outside the engine, on this worker's device; collective."""

@@ -1,7 +1,8 @@
 """What a run writes down while it trains: JSON lines and TensorBoard, and the live line that reads them back.
 
-`metrics/steps.jsonl` has one record per logged step, `metrics/epochs.jsonl` one per epoch; both can be read while the
-run goes on. On resume, records of steps that will be taken again are dropped first, so that a step stands there once.
+`metrics/steps.jsonl` has one record per logged step, `metrics/epochs.jsonl` one per epoch, `metrics/alarms.jsonl` one
+per alarm that turned on or off and per response; all can be read while the run goes on. On resume, records of steps
+that will be taken again are dropped first, so that a step stands there once.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +19,10 @@ import pandas as pd
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-STEPS, EPOCHS = "metrics/steps.jsonl", "metrics/epochs.jsonl"
+from distributed.responses import Reply
+from model.alarms import Event
+
+STEPS, EPOCHS, ALARMS = "metrics/steps.jsonl", "metrics/epochs.jsonl", "metrics/alarms.jsonl"
 
 
 class Records:
@@ -26,7 +31,7 @@ class Records:
     def __init__(self, run: Path, step: int) -> None:
         """Continue the records of `run` at `step`: later ones are dropped."""
         (run / "metrics").mkdir(parents=True, exist_ok=True)
-        for name in (STEPS, EPOCHS):
+        for name in (STEPS, EPOCHS, ALARMS):
             _drop_from(run / name, step)
         self._run = run
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step or None)
@@ -40,6 +45,21 @@ class Records:
         """Record of the end of `epoch`, after step `step`."""
         self._append(EPOCHS, {"step": step, "epoch": epoch, **values})
         self._show("epoch", step, values)
+
+    def alarm(self, event: Event) -> None:
+        """Record of an alarm that turned on or off."""
+        self._append(ALARMS, asdict(event))
+        name = f"{event.alarm}/{event.place}".rstrip("/")
+        self._board.add_scalar(f"alarm/{name}", float(event.on), event.step)
+        if event.on:
+            self._board.add_text(f"alarm/{name}", event.says, event.step)
+        self._board.flush()
+
+    def response(self, step: int, reply: Reply) -> None:
+        """Record of what a response said or did after step `step`."""
+        self._append(ALARMS, {"step": step, **asdict(reply)})
+        self._board.add_text(f"response/{reply.requirement}", reply.says, step)
+        self._board.flush()
 
     def close(self) -> None:
         """Flush TensorBoard."""
@@ -55,9 +75,17 @@ class Records:
         self._board.flush()
 
 
+def told(record: dict[str, Any]) -> str | None:
+    """The console's line for a record of an alarm or response; None for an alarm that turned off."""
+    if "response" in record:
+        did = "acts" if record["acted"] else "advises"
+        return f"step {record['step']}: {record['requirement']} {did}: {record['says']}"
+    return f"step {record['step']}: ALARM: {record['says']}" if record["on"] else None
+
+
 def read_records(file: Path) -> pd.DataFrame:
     """A table of the records in `file`; empty if there are none. A half-written last line is left out."""
-    return pd.DataFrame(_complete_lines(file))
+    return pd.DataFrame(read_lines(file))
 
 
 class Progress:
@@ -66,6 +94,7 @@ class Progress:
     def __init__(self, run: Path, total_steps: int, start: int = 0) -> None:
         """Follow `run` up to `total_steps`."""
         self._run, self._stop = run, threading.Event()
+        self._said = set(self._lines())
         tty = sys.stderr.isatty()
         self._bar = tqdm(
             total=total_steps,
@@ -97,7 +126,7 @@ class Progress:
             self._update()
 
     def _update(self) -> None:
-        steps, epochs = _complete_lines(self._run / STEPS), _complete_lines(self._run / EPOCHS)
+        steps, epochs = read_lines(self._run / STEPS), read_lines(self._run / EPOCHS)
         shown: dict[str, str] = {}
         if steps:
             shown["loss"] = f"{steps[-1]['loss/total']:.4f}"
@@ -105,11 +134,19 @@ class Progress:
         if epochs:
             shown["valid AP"] = f"{epochs[-1]['valid/average_precision']:.4f}"
             shown["best"] = f"{max(record['valid/average_precision'] for record in epochs):.4f}"
+        for line in self._lines():
+            if line not in self._said:
+                self._said.add(line)
+                self._bar.write(line, file=sys.stderr)
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(0)
 
+    def _lines(self) -> list[str]:
+        return [line for record in read_lines(self._run / ALARMS) if (line := told(record))]
 
-def _complete_lines(file: Path) -> list[dict[str, Any]]:
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The records in `file`, in order; a half-written last line is left out."""
     if not file.is_file():
         return []
     text = file.read_text()
@@ -117,5 +154,5 @@ def _complete_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def _drop_from(file: Path, step: int) -> None:
-    kept = [record for record in _complete_lines(file) if record["step"] < step]
+    kept = [record for record in read_lines(file) if record["step"] < step]
     file.write_text("".join(json.dumps(record) + "\n" for record in kept))

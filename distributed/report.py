@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ class Report:
     """Pairs without a label, which were left out."""
     left_out: dict[str, str] = field(default_factory=dict)
     """{baseline: reason} of the baselines that the data did not allow."""
+    training: list[str] = field(default_factory=list)
+    """What the alarms and responses of the training said, see `training_findings`."""
     context: dict[str, Any] = field(default_factory=dict)
     """What produced the predictions: configuration, store checksum, run name; stored as given."""
 
@@ -78,11 +80,13 @@ def build_report(
     left_out: Mapping[str, str] | None = None,
     context: Mapping[str, Any] | None = None,
     environment_can_rank: bool = True,
+    training: Sequence[str] = (),
 ) -> Report:
     """Evaluate `predictions` (columns: see `quadrants.COLUMNS`) under the frozen `calibration`.
 
     `bayes` is the best possible AP per line where known, `left_out` the baselines without scores and why,
-    `environment_can_rank` as in `findings`. Raises `UserError` for predictions that cannot be evaluated.
+    `environment_can_rank` as in `findings`, `training` as `training_findings` gives them. Raises `UserError` for
+    predictions that cannot be evaluated.
     """
     settings = settings or EvaluationSettings()
     known = known_predictions(predictions)
@@ -96,6 +100,7 @@ def build_report(
         findings=findings(lines, macro, calibration, environment_can_rank),
         unknown_labels=len(predictions) - len(known),
         left_out=dict(left_out or {}),
+        training=list(training),
         context=dict(context or {}),
     )
 
@@ -179,6 +184,7 @@ def notes(report: Report) -> Iterator[str]:
         yield f"ALARM: {sentence}"
     if not report.findings:
         yield "no alarm fired"
+    yield from report.training
 
 
 def tables(report: Report) -> list[TextTable]:

@@ -13,6 +13,7 @@ from data_pipeline.folds import FoldSettings
 from data_pipeline.plan import EpisodeSettings
 from data_pipeline.settings import Settings
 from data_pipeline.stream import StreamSettings
+from distributed.responses import ResponseSettings
 from model.episode_model import ModelSettings
 from model.objective import ObjectiveSettings
 
@@ -74,6 +75,8 @@ class TrainSettings(Settings):
     """Steps between records of the per-step metrics."""
     max_failures: int = Field(2, ge=-1)
     """Times a run recovers from a lost worker by itself, from its latest checkpoint; -1: without limit."""
+    responses: ResponseSettings = ResponseSettings()
+    """What a run does about declared failures (R100-R107)."""
 
 
 class ScoringSettings(Settings):
@@ -87,6 +90,8 @@ class ScoringSettings(Settings):
     """Elements encoded at a time."""
     valid_pairs: int = Field(4000, ge=50)
     """Most validation pairs scored at an epoch's end; more are thinned, the same ones each time."""
+    monitor_pairs: int = Field(1000, ge=0)
+    """Training pairs, and validation pairs under a wrong support set, scored at an epoch's end to monitor; 0: none."""
 
 
 class WorkerSettings(Settings):

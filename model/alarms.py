@@ -42,7 +42,7 @@ class Alarm:
     fires: Callable[[float, Figures, str], bool]
     """Of the figure, all figures and the place."""
     steps: int = 1
-    """Steps in a row for which it must fire."""
+    """Steps in a row for which it must fire; 2 of an epoch alarm are two epochs' ends in a row."""
 
 
 class AlarmState(Settings):
@@ -161,12 +161,14 @@ EPOCH_ALARMS: tuple[Alarm, ...] = (
         "valid/threshold",
         "the validation threshold is {value:.3f} after temperature scaling, below .05",
         lambda value, *_: value < LOW_THRESHOLD,
+        steps=2,
     ),
     Alarm(
         "predicts_all",
         "valid/recall",
         "recall on the validation line is {value:.2f} with precision below .6: nearly all pairs are called interacting",
         lambda value, figures, _: predicts_all(value, figures.get("valid/precision", math.nan)),
+        steps=2,
     ),
     Alarm(
         "collapse",
@@ -175,12 +177,14 @@ EPOCH_ALARMS: tuple[Alarm, ...] = (
         lambda value, figures, _: collapsed(
             value, figures.get("valid/average_precision", math.nan), figures.get("valid/prevalence", math.nan)
         ),
+        steps=2,
     ),
     Alarm(
         "constant_valid",
         "valid/logit_sd",
         "the output is constant: the validation line's logits have a standard deviation of {value:.2g}, below .05",
         lambda value, *_: value < CONSTANT,
+        steps=2,
     ),
     Alarm(
         "single_channel",
@@ -193,24 +197,28 @@ EPOCH_ALARMS: tuple[Alarm, ...] = (
         "valid/environment_gain",
         "the environment changes the validation line's average precision by {value:+.4f} over U_I alone: nothing",
         lambda value, figures, _: abs(value) <= SAME_RANKING and figures.get("environment/scale", 0.0) == 1.0,
+        steps=2,
     ),
     Alarm(
         "harmful_environment",
         "valid/environment_gain",
         "the environment changes the validation line's average precision by {value:+.3f} against U_I alone",
         lambda value, *_: value < -HARM,
+        steps=2,
     ),
     Alarm(
         "unused_context",
         "valid/context_gain",
         "a support set of the wrong line ranks the validation line as well as its own ({value:+.4f})",
         lambda value, figures, _: value <= 0 and figures.get("environment/scale", 0.0) == 1.0,
+        steps=2,
     ),
     Alarm(
         "leak",
         "leakage/above_chance",
         "a fresh probe tells the line from z_I {value:.2f} above chance, more than .13",
         lambda value, *_: value > LEAK,
+        steps=2,
     ),
 )
 """On the figures of an epoch's end."""

@@ -1,0 +1,151 @@
+"""What is measured at an epoch's end: the validation line, and figures that only monitors read.
+
+The validation score decides about stopping; beside it stand the threshold metrics, what the environment adds to U_I,
+what a support set of the wrong line would do, the training lines' average precision and a fresh probe's view of z_I.
+Cost: one scoring of the validation pairs, and `scoring.monitor_pairs` pairs twice for the rest (0: not at all).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from data_pipeline.folds import Fold
+from data_pipeline.store import Store
+from distributed.scoring import Gather, Scorer
+from distributed.settings import RunSettings
+from model.calibration import fit_calibration
+from model.episode_model import EpisodeModel
+from model.metrics import average_precision, has_both_classes, ranking_metrics, threshold_metrics
+
+SCORE = "valid/average_precision"
+"""The figure that early stopping and the choice of the best checkpoint go by."""
+
+
+def environment_can_rank(model: EpisodeModel) -> bool:
+    """Whether an environment can change the ranking inside a line at all (algorithms.md 0.1)."""
+    return model.settings.energy.channels > 1 or model.local is not None or model.attention is not None
+
+
+def validation_figures(
+    labels: NDArray[Any], logits: NDArray[Any], neutral: NDArray[Any], ranks: bool
+) -> dict[str, float]:
+    """Figures of one line's pairs: labels (n,) 0/1, logits (n,) and U_I (n,); `ranks` as `environment_can_rank`.
+
+    Threshold metrics are at the threshold chosen on these very pairs (R108), which is the one evaluation freezes.
+    """
+    found = ranking_metrics(labels, logits)
+    figures = {
+        SCORE: found["ap"],
+        "valid/auroc": found["auroc"],
+        "valid/prevalence": found["prevalence"],
+        "valid/logit_sd": float(np.std(logits)),
+        "valid/neutral_average_precision": average_precision(labels, neutral),
+    }
+    gain = found["ap"] - figures["valid/neutral_average_precision"]
+    figures["valid/environment_gain" if ranks else "valid/environment_gain_of_one_channel"] = gain
+    if has_both_classes(labels):
+        calibration = fit_calibration(labels, logits)
+        at = threshold_metrics(labels, calibration.apply(logits), calibration.threshold)
+        figures |= {f"valid/{name}": at[name] for name in ("f1", "recall", "precision", "mcc")}
+        # The alarm is about a scale that temperature alone leaves, so the Platt bias is taken out again.
+        figures["valid/threshold"] = float(expit(logit(calibration.threshold) - calibration.bias))
+    return figures
+
+
+def epoch_figures(
+    model: EpisodeModel,
+    store: Store,
+    fold: Fold,
+    settings: RunSettings,
+    rows: NDArray[np.int64],
+    share: tuple[int, int, Gather],
+) -> dict[str, float]:
+    """All figures of an epoch's end; `rows` are the validation pairs, `share` as in `Scorer.score_line`; collective."""
+    scorer = Scorer(model, store, settings.episodes.support, settings.scoring)
+    pool = fold.rows(store, fold.valid_line)
+    scores = scorer.score_line(rows, pool, settings.scoring.support_draws, 0, share)
+    labels, logits = store.pairs.label[rows], scores.logits.mean(axis=1)
+    ranks = environment_can_rank(model)
+    figures = validation_figures(labels, logits, scores.neutral, ranks)
+    most = settings.scoring.monitor_pairs
+    if most:
+        figures |= _training_figures(scorer, fold, most, share)
+        figures["gap"] = figures["train/average_precision"] - figures[SCORE]
+        if ranks:
+            part = _thin(np.arange(len(rows)), most)
+            wrong = scorer.score_line(rows[part], fold.rows(store, fold.train_lines[0]), 1, 0, share).logits[:, 0]
+            right = average_precision(labels[part], scores.logits[part, 0])
+            figures["valid/context_gain"] = right - average_precision(labels[part], wrong)
+    return {name: value for name, value in figures.items() if math.isfinite(value) or name == SCORE}
+
+
+def _training_figures(scorer: Scorer, fold: Fold, most: int, share: tuple[int, int, Gather]) -> dict[str, float]:
+    """Macro average precision over a sample of the training lines' pairs, and what a probe finds in their z_I."""
+    store, lines = scorer.store, fold.train_lines
+    precision, invariant, line_of = [], [], []
+    for index, line in enumerate(lines):
+        pool = fold.rows(store, line, "train")
+        rows = _thin(pool[store.pairs.label[pool] >= 0], max(most // len(lines), 1))
+        with _seen_invariants(scorer.model) as seen:
+            logits = scorer.score_line(rows, pool, 1, 0, share).logits[:, 0]
+        precision.append(average_precision(store.pairs.label[rows], logits))
+        invariant.append(torch.cat(seen).cpu().numpy())
+        line_of.append(np.full(len(invariant[-1]), index))
+    known = [value for value in precision if math.isfinite(value)]
+    figures = {"train/average_precision": float(np.mean(known)) if known else math.nan}
+    if len(lines) > 1:
+        accuracy, nats = probe(np.concatenate(invariant), np.concatenate(line_of))
+        figures |= {"leakage/above_chance": accuracy - 1 / len(lines), "leakage/nats": nats}
+    return figures
+
+
+@contextmanager
+def _seen_invariants(model: EpisodeModel) -> Iterator[list[Tensor]]:
+    """The z_I (n, dI) of every episode the model scores meanwhile."""
+    seen: list[Tensor] = []
+    handle = model.energy.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(0, 1)))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def probe(codes: NDArray[np.floating[Any]], line: NDArray[np.integer[Any]], seed: int = 0) -> tuple[float, float]:
+    """Balanced accuracy and information in nats of a freshly trained network that reads the line off codes (n, d).
+
+    Every second pair trains it, the others test it. The information is H(line) - cross-entropy on the test pairs, a
+    lower bound of I(z_I; line) that may be below 0 where there is nothing to find.
+    """
+    order = np.random.default_rng(seed).permutation(len(codes))
+    train, test = order[::2], order[1::2]
+    scale = StandardScaler().fit(codes[train])
+    network = MLPClassifier((32,), alpha=1e-2, max_iter=100, random_state=seed)
+    with warnings.catch_warnings():
+        # A probe cut off early is a weaker probe, not a failure.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        network.fit(scale.transform(codes[train]), line[train])
+    chances = network.predict_proba(scale.transform(codes[test]))
+    place = np.searchsorted(network.classes_, line[test])
+    hits = chances.argmax(axis=1) == place
+    accuracy = float(np.mean([hits[line[test] == own].mean() for own in np.unique(line[test])]))
+    share = np.bincount(line[test]) / len(test)
+    entropy = -float(sum(p * math.log(p) for p in share if p > 0))
+    cross_entropy = -float(np.log(np.clip(chances[np.arange(len(test)), place], 1e-12, None)).mean())
+    return accuracy, entropy - cross_entropy
+
+
+def _thin(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)] if len(rows) else rows
