@@ -11,6 +11,8 @@ one set of tokens per element. The pieces are those of `Scorer`, so a pair has t
 
 from __future__ import annotations
 
+import itertools
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -73,6 +75,12 @@ class Supports:
     """(k, draws) support set of each pair in each draw; it shares no element with the pair."""
 
 
+def progress(total: int, what: str, unit: str) -> tqdm:
+    """A bar on a terminal, a line every 15 seconds in a log."""
+    every = 0.5 if sys.stderr.isatty() else 15.0
+    return tqdm(total=total, desc=what, unit=unit, mininterval=every, maxinterval=every)
+
+
 def plan_supports(store: Store, rows: NDArray[np.int64], size: int, draws: int, seed: int) -> Supports:
     """Supports of `size` pairs for `rows` (k,), drawn per line from these rows themselves.
 
@@ -81,12 +89,14 @@ def plan_supports(store: Store, rows: NDArray[np.int64], size: int, draws: int, 
     sets: list[NDArray[np.int64]] = []
     serving = np.empty((len(rows), draws), dtype=np.int32)
     line_of = store.pairs.line[rows]
-    for line in np.unique(line_of):
-        mine = np.flatnonzero(line_of == line)
-        for draw in range(draws):
+    lines = np.unique(line_of)
+    with progress(len(lines) * draws, "draw supports", "draw") as bar:
+        for line, draw in itertools.product(lines, range(draws)):
+            mine = np.flatnonzero(line_of == line)
             for support, positions in _draw(store, rows[mine], size, seed + 7919 * draw):
                 serving[mine[positions], draw] = len(sets)
                 sets.append(support)
+            bar.update()
     return Supports(rows, np.stack(sets), serving)
 
 
@@ -124,7 +134,7 @@ def score_pairs(
             parts = executor(partial(support_part, job), _parts(len(support_rows), job.pairs_per_part))
             features = np.concatenate([part["h"] for part in parts])
         _save(job.work / "support_features.npy", features)
-        with tqdm(total=len(supports.rows), desc="score pairs", unit="pair") as bar:
+        with progress(len(supports.rows), "score pairs", "pair") as bar:
             for part in executor(partial(score_part, job), _parts(len(supports.rows), job.pairs_per_part)):
                 bar.update(len(part["neutral"]))
                 yield part["logits"], part["neutral"]
@@ -134,7 +144,7 @@ def score_pairs(
 
 
 def _encode_all(job: Job, elements: dict[str, NDArray[np.int32]], executor: Executor) -> None:
-    with tqdm(total=sum(map(len, elements.values())), desc="encode elements", unit="element") as bar:
+    with progress(sum(map(len, elements.values())), "encode elements", "element") as bar:
         for kind in KINDS:
             for part in executor(partial(encode_part, job, kind), _parts(len(elements[kind]), job.elements_per_file)):
                 bar.update(int(part["encoded"].sum()))
