@@ -39,7 +39,7 @@ class SimulatorSettings(Settings):
 
     seed: int = Field(default=1, ge=0)
     """Seed of everything random."""
-    lines: int = Field(default=8, ge=3, le=500)
+    lines: int = Field(default=12, ge=3, le=500)
     """Cell lines."""
     interpolated_lines: int = Field(default=2, ge=0)
     """How many lines, the last ones, are mixtures of two others (inside their hull); fewer than `lines` - 1."""
@@ -61,11 +61,11 @@ class SimulatorSettings(Settings):
     """Probability that a label is wrong whatever the sequences: the noise floor below which no model gets."""
     chromosomes: int = Field(default=8, ge=1, le=1000)
     """Chromosomes, all of one length."""
-    enhancers: int = Field(default=16_000, ge=8)
+    enhancers: int = Field(default=24_000, ge=8)
     """Enhancers over all chromosomes."""
-    promoters: int = Field(default=6_000, ge=4)
+    promoters: int = Field(default=9_000, ge=4)
     """Promoters over all chromosomes."""
-    pairs_per_line: int = Field(default=4_000, ge=10)
+    pairs_per_line: int = Field(default=10_000, ge=10)
     """Pairs per line, or all candidates of the line where there are fewer."""
     enhancer_window: int = Field(default=128, ge=32, multiple_of=2)
     """Bases stored per enhancer."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from data_pipeline.settings import Settings
 from model.kan import fourier_kan, squashed_series
 from model.layers import mlp
-from model.running_mean import RunningMean
+from model.running_mean import RunningMean, RunningScale
 from model.student import StudentView
 
 HeadKind = Literal["linear", "mlp", "fourier_kan"]
@@ -50,6 +50,9 @@ class EnergySettings(Settings):
     """How the environment becomes the K resistances."""
     shift: Literal["none", "linear", "mlp", "fourier_kan"] = "mlp"
     """How the environment becomes the shift r of the gated form; the other forms take r from the resistances."""
+    scale_environment: bool = True
+    """Whether the heads read z_E at unit scale over episodes. A mean over m support pairs differs little between lines,
+    and without this the gates take many epochs to open to it."""
     sign: Literal["signed", "nonneg"] = "signed"
     """Sign of the resistances; `nonneg` is softplus and is not centred."""
     bias: float = Field(default=0.0, ge=-10.0, le=10.0)
@@ -218,6 +221,7 @@ class Energy(nn.Module):
         if self.warmth is not None:
             nn.init.zeros_(self.warmth.weight)
         self.centre = RunningMean(k + 1 + (self.warmth is not None), memory)
+        self.scale = RunningScale(environment, memory) if settings.scale_environment else None
 
     def forward(self, invariant: Tensor, environment: Tensor, local: Tensor | None, scale: Tensor) -> Scores:
         """z_I (E, n, dI), z_E (E, dE), e (E, n, dL) or None, scale () in [0, 1] -> scores of the queries."""
@@ -242,6 +246,10 @@ class Energy(nn.Module):
         self, environment: Tensor, local: Tensor | None, scale: Tensor, observe: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Resistance (E, n or 1, K), shift (E, n or 1) and warmth (E, 1) or None, centred and scaled."""
+        if self.scale is not None:
+            seen, environment = environment, self.scale(environment)
+            if observe:
+                self.scale.observe(seen)
         raw = self.resistance(environment, local)
         shift = self.shift(environment, local) if self.shift is not None else torch.zeros_like(raw[..., :1])
         parts = [raw, shift]

@@ -72,8 +72,9 @@ class EpisodeModel(nn.Module):
         self.settings = settings
         shape = settings.trunk.shape
         self.trunk = Trunk(shape) if shape else None
-        features, env, energy = shape.width if shape else 0, settings.environment, settings.energy
-        inputs = features + (DISTANCE_WIDTH if energy.use_distance else 0)
+        features, self.combined = (self.trunk.features, self.trunk.combined) if self.trunk else (0, 0)
+        env, energy = settings.environment, settings.energy
+        inputs = self.combined + (DISTANCE_WIDTH if energy.use_distance else 0)
         self.invariant = mlp([inputs, energy.invariant_hidden, energy.invariant_width], energy.dropout)
         self.erasure = Eraser(energy.invariant_width, lines, env.memory) if settings.erasure == "leace" else None
         self.standardise_signals = Standardiser(signals, settings.signals)
@@ -190,7 +191,9 @@ class EpisodeModel(nn.Module):
 
         `attended` is what `attend` returned; None counts as zero. Training also gives the lines (E,) int64.
         """
-        inputs = torch.cat([h, distance_features(distance)], dim=-1) if self.settings.energy.use_distance else h
+        inputs = h[..., : self.combined]
+        if self.settings.energy.use_distance:
+            inputs = torch.cat([inputs, distance_features(distance)], dim=-1)
         local = []
         if self.local is not None:
             local.append(self.local(self.standardise_signals(signals), ~signals.isnan().all(dim=-1)))

@@ -71,7 +71,11 @@ class AttentionPool(nn.Module):
 
 
 class PairEncoder(nn.Module):
-    """Joint attention, pooling and the combination [e, p, e p, |e - p|] of a pair."""
+    """Joint attention, pooling and the combination [e, p, e p, |e - p|] of a pair, followed by e and p themselves.
+
+    The combination learns what makes a pair interact and may forget the rest; which elements a line uses, and so its
+    environment, is read off e and p.
+    """
 
     def __init__(self, width: int, layers: int, heads: int, dropout: float) -> None:
         """`layers` rounds of attention."""
@@ -81,8 +85,9 @@ class PairEncoder(nn.Module):
         self.combine = mlp([4 * width, width, width], dropout)
 
     def forward(self, enhancer: Tensor, enhancer_mask: Tensor, promoter: Tensor, promoter_mask: Tensor) -> Tensor:
-        """Tokens (B, Te, width) and (B, Tp, width) with masks (B, T) bool -> pair features (B, width)."""
+        """Tokens (B, Te, width) and (B, Tp, width) with masks (B, T) bool -> pair features (B, 3 width)."""
         for layer in self.layers:
             enhancer, promoter = layer(enhancer, promoter, (enhancer_mask, promoter_mask))
         e, p = self.pool(enhancer, enhancer_mask), self.pool(promoter, promoter_mask)
-        return self.combine(torch.cat([e, p, e * p, (e - p).abs()], dim=-1))
+        combined = self.combine(torch.cat([e, p, e * p, (e - p).abs()], dim=-1))
+        return torch.cat([combined, e, p], dim=-1)

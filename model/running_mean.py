@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+SMALLEST = 1e-3
+"""Deviation below which a dimension counts as constant."""
+
 
 class RunningMean(nn.Module):
     """Exact mean of the first observations, exponential mean later; state in buffers, so saved and equal everywhere."""
@@ -29,6 +32,28 @@ class RunningMean(nn.Module):
         self.count += 1
         rate = torch.clamp(1 / self.count, min=1 - self.memory)
         self.mean += rate * (values.detach().flatten(0, -2).mean(dim=0) - self.mean)
+
+
+class RunningScale(nn.Module):
+    """Brings vectors to mean 0 and deviation 1 over what was observed; a fixed affine map to any one step."""
+
+    def __init__(self, width: int, memory: float, limit: float = 5.0) -> None:
+        """For (width,) vectors; results are clipped to `limit` deviations. The identity before any observation."""
+        super().__init__()
+        self.limit = limit
+        self.first, self.second = RunningMean(width, memory), RunningMean(width, memory)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(..., width) -> (..., width)."""
+        mean = self.first()
+        deviation = (self.second() - mean.square()).clamp(min=SMALLEST**2).sqrt()
+        scaled = ((values - mean) / deviation).clamp(-self.limit, self.limit)
+        return torch.where(self.first.count > 0, scaled, values)
+
+    def observe(self, values: Tensor) -> None:
+        """Take in `values` (..., width)."""
+        self.first.observe(values)
+        self.second.observe(values.square())
 
 
 class LineMeans(nn.Module):

@@ -87,7 +87,7 @@ class Trunk(nn.Module):
     def __init__(self, shape: TrunkShape) -> None:
         """Build both encoders from the numbers in `shape`."""
         super().__init__()
-        self.width = shape.width
+        self.features, self.combined = 3 * shape.width, shape.width
         self.elements = ElementEncoder(shape.width, shape.blocks, shape.kernel, shape.pool, shape.dropout)
         self.pairs = PairEncoder(shape.width, shape.layers, shape.heads, shape.dropout)
 
@@ -99,7 +99,7 @@ class Trunk(nn.Module):
     def pair_features(
         self, enhancers: tuple[Tensor, Tensor], promoters: tuple[Tensor, Tensor], enhancer: Tensor, promoter: Tensor
     ) -> Tensor:
-        """Features (B, width) of B pairs.
+        """Features (B, `features`) of B pairs; the first `combined` of them are what the intrinsic energy reads.
 
         `enhancers`, `promoters`: tokens and mask as `encode` returns them; `enhancer`, `promoter`: (B,) int64 rows.
         """

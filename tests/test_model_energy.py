@@ -79,6 +79,9 @@ def test_T0_4_the_centre_of_resistance_follows_the_training_lines() -> None:
     environments = torch.randn(4, 3, dtype=torch.double)
     module.train()
     scored(module, environments)
+    # The first step also set the scale of z_E; the centre is asked for on that scale.
+    module.centre.count.zero_()
+    scored(module, environments)
     centred = scored(module, environments)
     assert centred.resistance.mean(dim=0).abs().max() < 1e-12
     assert centred.shift.mean().abs() < 1e-12
@@ -89,8 +92,23 @@ def test_T0_4_the_centre_of_resistance_follows_the_training_lines() -> None:
     shifted.centre.count.zero_()
     shifted.centre.mean.zero_()
     shifted.train()
+    # The scale of z_E follows the last environments exactly as in the first module.
+    shifted.scale.load_state_dict(module.scale.state_dict())
     scored(shifted, environments)
     assert torch.allclose(scored(shifted, environments).logits, centred.logits, atol=1e-12)
+
+
+def test_z_E_reaches_the_heads_at_unit_scale_whatever_units_the_encoder_chose() -> None:
+    environments = torch.randn(6, 3, dtype=torch.double)
+    small, large = energy(channels=2), energy(channels=2)
+    large.load_state_dict(small.state_dict())
+    for module, values in ((small, 0.01 * environments + 5.0), (large, 100 * environments)):
+        module.train()
+        scored(module, values)
+        module.eval()
+    one, other = scored(small, 0.01 * environments + 5.0), scored(large, 100 * environments)
+    assert torch.allclose(one.resistance - one.resistance[:1], other.resistance - other.resistance[:1], atol=1e-4)
+    assert one.resistance.std(dim=0).min() > 0.05
 
 
 def test_T0_4_the_sign_of_a_gate_and_the_scale_of_the_energy_are_fixed() -> None:
