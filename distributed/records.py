@@ -19,6 +19,7 @@ import pandas as pd
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from data_pipeline.store_writer import write_durably
 from distributed.responses import Reply
 from model.alarms import Event
 
@@ -75,6 +76,17 @@ class Records:
         self._board.flush()
 
 
+class _PlainLines:
+    """Where the progress line goes in a log: each state of it on a line of its own."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            sys.stderr.write(text.strip() + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def told(record: dict[str, Any]) -> str | None:
     """The console's line for a record of an alarm or response; None for an alarm that turned off."""
     if "response" in record:
@@ -96,12 +108,14 @@ class Progress:
         self._run, self._stop = run, threading.Event()
         self._said = set(self._lines())
         tty = sys.stderr.isatty()
+        log: Any = sys.stderr if tty else _PlainLines()
         self._bar = tqdm(
             total=total_steps,
             initial=start,
             unit="step",
             desc=run.name,
             dynamic_ncols=True,
+            file=log,
             mininterval=0.5 if tty else 15.0,
             maxinterval=1.0 if tty else 15.0,
         )
@@ -155,4 +169,4 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 
 def _drop_from(file: Path, step: int) -> None:
     kept = [record for record in read_lines(file) if record["step"] < step]
-    file.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    write_durably(file, "".join(json.dumps(record) + "\n" for record in kept).encode())
