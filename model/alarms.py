@@ -20,7 +20,7 @@ Figures = Mapping[str, float]
 
 MEMORISED, GAP, LOW_THRESHOLD = 0.95, 0.2, 0.05
 DROWNED, DOMINATING = 0.05, 5.0
-CONSTANT, DEAD, IDLE = 0.05, 0.01, 0.07
+CONSTANT, DEAD = 0.05, 0.01
 LEAK = 0.13
 """Accuracy above chance from which z_I counts as telling the line."""
 SAME_RANKING = 1e-3
@@ -67,6 +67,11 @@ class Event:
 
 def _in_action(figures: Figures, place: str) -> bool:
     return figures.get(f"weight/{place}", 0.0) != 0
+
+
+def _counted(figures: Figures, place: str) -> bool:
+    """Whether any win was counted: all rates stand at exactly 1/2 until then."""
+    return any(figures.get(f"{name}/{place}", 0.5) != 0.5 for name in ("win_least", "win_most"))
 
 
 STEP_ALARMS: tuple[Alarm, ...] = (
@@ -135,9 +140,9 @@ STEP_ALARMS: tuple[Alarm, ...] = (
     ),
     Alarm(
         "idle_competition",
-        "win_deviation/",
-        "{place} idles: every line's win rate is within .5 +- {value:.2g}",
-        lambda value, figures, place: value < IDLE and _in_action(figures, place),
+        "idle/",
+        "{place} idles: every line's win rate is within .5 +- .07",
+        lambda value, figures, place: value > 0 and _counted(figures, place),
         steps=500,
     ),
 )

@@ -16,7 +16,6 @@ HEALTHY_STEP = {
     "degenerate/corr": 0.0,
     "weight/corr": 0.4,
     "weight/proto": 0.1,
-    "weight/competition": 0.1,
     "gradient_ratio/corr": 0.5,
     "temperature": 1.0,
     "gate/sd": 0.3,
@@ -24,7 +23,9 @@ HEALTHY_STEP = {
     "resistance/sd": 0.4,
     "environment/scale": 1.0,
     "collapsed/proto": 0.0,
-    "win_deviation/competition": 0.3,
+    "idle/competition": 0.0,
+    "win_least/competition": 0.48,
+    "win_most/competition": 0.6,
 }
 HEALTHY_EPOCH = {
     "train/average_precision": 0.8,
@@ -69,7 +70,7 @@ STEP_CASES = [
     ("constant_output", {"logits/sd_within": 0.04}, ""),
     ("dead_environment", {"resistance/sd": 0.009}, ""),
     ("collapsed", {"collapsed/proto": 1.0}, "proto"),
-    ("idle_competition", {"win_deviation/competition": 0.05}, "competition"),
+    ("idle_competition", {"idle/competition": 1.0}, "competition"),
 ]
 EPOCH_CASES = [
     ("memorised", {"train/average_precision": 0.96}),
@@ -131,6 +132,11 @@ def test_a_missing_or_undefined_figure_changes_nothing() -> None:
 def test_a_term_that_is_not_in_action_is_neither_drowned_nor_collapsed() -> None:
     early = HEALTHY_STEP | {"gradient_ratio/corr": 0.0, "weight/corr": 0.0, "collapsed/proto": 1.0, "weight/proto": 0.0}
     assert run(STEP_ALARMS, early, 500) == []
+
+
+def test_a_competition_that_has_not_begun_is_not_called_idle() -> None:
+    early = {"idle/competition": 1.0, "win_least/competition": 0.5, "win_most/competition": 0.5}
+    assert run(STEP_ALARMS, HEALTHY_STEP | early, 900) == []
 
 
 def test_an_environment_that_is_not_let_in_yet_is_not_called_dead() -> None:
