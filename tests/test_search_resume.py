@@ -74,8 +74,8 @@ def test_a_search_killed_with_everything_goes_on_and_repeats_no_finished_trial(
     space, folder, log = tmp_path / "space.yaml", tmp_path / "runs/killed", tmp_path / "log"
     space.write_text(SPACE)
     tiny_store(tmp_path / "store")
-    command = [sys.executable, str(SEARCH), "--space", str(space), "--store", str(tmp_path / "store"),
-               "--runs", str(tmp_path / "runs"), "--name", "killed", "--concurrent", "2", *OVERRIDES, *SHORT]  # fmt: skip
+    command = [sys.executable, str(SEARCH), "--space", str(space), "--store", str(tmp_path / "store"), "--runs",
+               str(tmp_path / "runs"), "--name", "killed", "--concurrent", "2", *OVERRIDES, *SHORT]  # fmt: skip
     environment = os.environ | {"RAY_TMPDIR": str(ray_folder), "OMP_NUM_THREADS": "1"}
 
     def table() -> pd.DataFrame:
@@ -84,8 +84,11 @@ def test_a_search_killed_with_everything_goes_on_and_repeats_no_finished_trial(
     def half_way() -> bool:
         if not (folder / "trials.parquet").is_file():
             return False
-        states = table()["state"] if len(table()) else pd.Series(dtype=str)
-        return 0 < (states != "running").sum() < 4 and (states == "running").any()
+        now = table()
+        if now.empty or (now["state"] == "running").all():
+            return False
+        begun = now["number"][now["state"] == "running"]
+        return any(any(folder.glob(f"runs/trial-{number:04d}-*/run.json")) for number in begun)
 
     with log.open("wb") as sink, subprocess.Popen(command, env=environment, stdout=sink, stderr=sink) as process:
         wait_until(half_way, process, log)

@@ -149,13 +149,9 @@ class Progress:
 
     def __init__(self, folder: Path, trials: int, lines: list[str]) -> None:
         """Prepare to follow the search in `folder` to `trials` trials over the validation `lines`."""
-        self._folder, self._lines = folder, lines
+        self._folder, self._trials, self._lines = folder, trials, lines
         self._study: SearchStudy | None = None
-        interval = 0.5 if sys.stderr.isatty() else 15.0
-        # smoothing=0: stopped trials and whole ones take turns, so only the mean speed tells the time left.
-        self._bar = tqdm(
-            total=trials, unit="trial", desc=folder.name, dynamic_ncols=True, mininterval=interval, smoothing=0
-        )
+        self._bar: tqdm | None = None
 
     def __enter__(self) -> Progress:
         """Begin."""
@@ -165,17 +161,26 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the line."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def follow(self, study: SearchStudy) -> None:
         """Show `study` from now on; what an earlier start did says nothing about this one's speed."""
         self._study = study
-        self._bar.initial = sum(trial.state.is_finished() for trial in study.trials())
+        self._bar = tqdm(
+            total=self._trials,
+            initial=_ended(study),
+            unit="trial",
+            desc=self._folder.name,
+            dynamic_ncols=True,
+            mininterval=0.5 if sys.stderr.isatty() else 15.0,
+            smoothing=0,  # stopped trials and whole ones take turns, so only the mean speed tells the time left
+        )
         self.show()
 
     def show(self) -> None:
         """Write the table of trials and bring the line up to date."""
-        if self._study is None:
+        if self._study is None or self._bar is None:
             return
         table = trial_table(self._study, self._lines)
         write_table(table, self._folder)
@@ -184,9 +189,13 @@ class Progress:
         shown = {"failed": str(failed)} if failed else {}
         if len(best):
             shown["best"] = f"{best['score'].iloc[0]:.4f} (trial {best['number'].iloc[0]})"
-        self._bar.n = sum(trial.state.is_finished() for trial in self._study.trials())
+        self._bar.n = _ended(self._study)
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(0)
+
+
+def _ended(study: SearchStudy) -> int:
+    return sum(trial.state.is_finished() for trial in study.trials())
 
 
 def hand_out(study: SearchStudy, settings: RunSettings, folder: Path, lines: list[str], console: Console) -> None:

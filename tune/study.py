@@ -107,6 +107,7 @@ class SearchStudy:
             self._study.sampler = make_sampler(self.search, self.space, len(self.trials()))
             trial = self._study.ask(self.space)
         self._live[trial.number] = trial
+        self._changed()
         return Proposal(trial.number, dict(trial.params))
 
     def report(self, number: int, finished: list[FoldScore]) -> bool:
