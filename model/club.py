@@ -79,6 +79,15 @@ def pair_weights(line: Tensor, pairs: int, balanced: bool) -> Tensor:
     return (weight / (pairs * weight.sum()).clamp(min=1e-12)).repeat_interleave(pairs)
 
 
+def standardised(x: Tensor) -> Tensor:
+    """x (..., d) with mean 0 and variance 1 over the step in each dimension, a constant one 0; moments are detached.
+
+    A code spans a few hundredths at first, which a classifier would take long to see.
+    """
+    rows = x.detach().flatten(0, -2)
+    return (x - rows.mean(dim=0)) / (rows.var(dim=0, correction=0) + 1e-12).sqrt()
+
+
 class Club(LossTerm):
     """vCLUB of (z_I, line) over the query pairs of the step."""
 
@@ -95,7 +104,7 @@ class Club(LossTerm):
         n = scores.invariant.shape[1]
         weight = pair_weights(step.line, n, self.settings.balanced)
         target = step.line.clamp(min=0).repeat_interleave(n)
-        invariant = scores.invariant.flatten(0, 1)
+        invariant = standardised(scores.invariant).flatten(0, 1)
         own = F.nll_loss(self.classifier(invariant.detach()), target, reduction="none") @ weight
         log_q = self.classifier(invariant, frozen=True)
         bound = categorical_club(log_q, target, weight)

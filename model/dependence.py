@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model.club import pair_weights
+from model.club import pair_weights, standardised
 from model.energy import Scores
 from model.step import GlobalStep
 from model.terms import LossTerm, TermSettings, TermValue
@@ -111,12 +111,6 @@ def info_nce(critic: Tensor) -> Tensor:
     return math.log(critic.shape[-1]) + matched.mean()
 
 
-def _standardised(x: Tensor) -> Tensor:
-    """x (..., d), each dimension with mean 0 and variance 1 over the step; a constant one 0."""
-    rows = x.flatten(0, -2)
-    return (x - rows.mean(dim=0)) / (rows.var(dim=0, correction=0) + TINY).sqrt()
-
-
 class Critic(nn.Module):
     """How well a z_I and a z_E go together."""
 
@@ -173,7 +167,7 @@ class DependenceMonitor(LossTerm):
         """Monitors; the critic is judged on a step before it learns from it, on detached inputs."""
         invariant = scores.invariant.detach()[:, : self.settings.pairs]
         environment = scores.environment.detach()
-        information = info_nce(self.critic(_standardised(invariant), _standardised(environment)))
+        information = info_nce(self.critic(standardised(invariant), standardised(environment)))
         x = invariant.flatten(0, 1)
         y = environment.repeat_interleave(invariant.shape[1], dim=0)
         return TermValue(

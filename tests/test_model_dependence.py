@@ -263,17 +263,17 @@ def test_T3_7_its_critic_learns_by_ascent_and_is_judged_before() -> None:
 )
 def test_each_term_trains_with_a_gradient_at_the_shared_representation(name: str, own: dict[str, object]) -> None:
     m = module(name, **own)
-    optimiser = torch.optim.AdamW(parameter_groups(m, 1e-3), lr=1e-3)
+    optimiser = torch.optim.AdamW(parameter_groups(m, 1e-3), lr=1e-2)
     shares = []
     for step in range(9):
-        total, report = m(episodes(query=20, seed=step % 2), step=step, epoch=3.0)
+        total, report = m(episodes(query=20), step=step, epoch=3.0)
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
         assert finite(report)
         assert float(report[f"bound_violated/{name}"]) == float(report[f"degenerate/{name}"]) == 0.0
         shares.append(float(report.get(f"gradient_ratio/{name}", torch.zeros(()))))
-    assert max(shares) > 0.0
+    assert shares[8] > 0.0
 
 
 @pytest.mark.parametrize(
