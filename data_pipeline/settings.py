@@ -3,6 +3,7 @@
 Each room declares its settings next to the code that uses them, as subclasses of `Settings`; a field's docstring is its
 documentation, its bounds are checked, unknown keys are errors. `load` merges YAML presets (left to right) and dotted
 `key.sub=value` overrides with OmegaConf, then validates with pydantic; every complaint names the key and the range.
+Both are read as YAML 1.2, because to 1.1 (OmegaConf's own reader) `on` and `off` are truth values, even as keys.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
-from yaml import YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from data_pipeline.errors import UserError
 
@@ -43,9 +45,11 @@ def load(cls: type[SettingsT], presets: Sequence[str | Path] = (), overrides: Se
         if "=" not in override:
             raise UserError(f"override '{override}' is not of the form key=value, for example optimiser.lr=1e-3")
         try:
-            parsed = OmegaConf.from_dotlist([override])
+            key, _, value = override.partition("=")
+            parsed = OmegaConf.create()
+            OmegaConf.update(parsed, key, YAML(typ="safe", pure=True).load(value))
         except (OmegaConfBaseException, YAMLError) as error:
-            raise UserError(f"override '{override}' cannot be read: {error}") from error
+            raise UserError(f"override '{override}' cannot be read: {_told(error)}") from error
         tree = _merge(tree, parsed, f"override '{override}'")
     return validate(cls, OmegaConf.to_container(tree, resolve=True), where=", ".join(map(str, presets)) or "settings")
 
@@ -69,12 +73,19 @@ def _read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"settings file {path} does not exist")
     try:
-        content = OmegaConf.load(path)
+        content = YAML(typ="safe", pure=True).load(path)
+        if not isinstance(content, dict | None):
+            raise UserError(f"settings file {path} must hold 'key: value' lines, not a list or a single value")
+        return OmegaConf.create(content or {})
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"settings file {path} is not valid YAML: {error}") from error
-    if not isinstance(content, DictConfig):
-        raise UserError(f"settings file {path} must hold 'key: value' lines, not a list or a single value")
-    return content
+        raise UserError(f"settings file {path} is not valid YAML: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    """A parser's complaint on one line, with the place where it knows it."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
+    return " ".join(str(error).split())
 
 
 def _sentences(cls: type[Settings], error: ValidationError) -> Iterator[str]:
