@@ -53,6 +53,7 @@ from distributed.engine import (
 from distributed.epoch_end import SCORE, epoch_figures
 from distributed.records import Records
 from distributed.responses import apply_adjustments
+from distributed.runs import written
 from distributed.settings import RunSettings
 from distributed.watch import Watch, numbers
 from model.episode_model import EpisodeModel
@@ -247,7 +248,8 @@ def train_worker(config: dict[str, Any]) -> None:
     start_process_group(cuda)
     worker = Worker(context.get_world_rank(), context.get_world_size(), device)
     run = Path(config["run"])
-    Training(settings, Path(config["store"]), run, latest_checkpoint(run, worker), worker).run()
+    with written(run):
+        Training(settings, Path(config["store"]), run, latest_checkpoint(run, worker), worker).run()
 
 
 def latest_checkpoint(run: Path, worker: Worker) -> Path | None:

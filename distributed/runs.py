@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import importlib.metadata
 import json
@@ -125,6 +126,21 @@ def held(run: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise UserError(f"run {run} is being trained by another process; wait for it or stop it first") from error
         yield
+
+
+@contextlib.contextmanager
+def written(run: Path) -> Iterator[None]:
+    """Turn a full disk, or another failure of the system at a file of `run`, into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and not (file and file.is_relative_to(run)):
+            raise
+        raise UserError(
+            f"run {run} cannot be written: {error.strerror}{f' ({file})' if file else ''}; its checkpoints are whole: "
+            "make room or mend the folder, then continue with --resume"
+        ) from error
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> set[str]:
