@@ -99,5 +99,6 @@ class Watch:
 
 def numbers(report: Mapping[str, Tensor]) -> dict[str, float]:
     """A step's report as numbers, fetched from the device at once."""
-    values = torch.stack([value.float() for value in report.values()]).tolist()
-    return dict(zip(report, values, strict=True))
+    device = next(iter(report.values())).device
+    values = torch.stack([value.detach().float().to(device) for value in report.values()])
+    return dict(zip(report, values.tolist(), strict=True))
