@@ -28,6 +28,15 @@ NOTHING = -1e9
 """Log of a weight that counts for nothing; finite, so that a sum of nothing has a zero gradient and not a NaN."""
 
 
+Level = Literal["pair", "line"]
+"""What a loss on e looks at: the code of each support pair, or z_E, which tells lines apart with less noise."""
+
+
+def codes_at(scores: Scores, level: Level) -> Tensor:
+    """(E, m, dE) support codes, or (E, 1, dE) z_E."""
+    return scores.codes if level == "pair" else scores.environment.unsqueeze(1)
+
+
 class MemorySettings(Settings):
     """Codes of earlier steps as further keys."""
 
@@ -44,6 +53,8 @@ class ContrastSettings(TermSettings):
 
     on: bool = False
     """Whether the term exists at all."""
+    level: Level = "pair"
+    """Contrast of the pairs' codes, or of z_E: that needs two episodes of a line in a step, or the memory."""
     sharpness: float = Field(default=0.1, ge=0.01, le=10.0)
     """tau: cosine difference that counts as one unit."""
     hierarchy: Literal["none", "features", "tree"] = "none"
@@ -81,9 +92,9 @@ class HierarchicalContrast(LossTerm):
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """The mean over anchors that have both a positive and a negative; 0 without any."""
-        m = scores.codes.shape[1]
-        codes, line = F.normalize(scores.codes.flatten(0, 1), dim=-1), per_pair(step.line, m)
-        rows = step.rows[:, :m].flatten()
+        own = codes_at(scores, self.settings.level)
+        codes, line = F.normalize(own.flatten(0, 1), dim=-1), per_pair(step.line, own.shape[1])
+        rows = step.rows[:, : own.shape[1]].flatten()
         bank = None if self.memory is None else self.memory.recall()
         if self.memory is not None and self.training:
             self.memory.observe(line, codes, rows)

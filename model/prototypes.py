@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from model.contrast import Level, codes_at
 from model.energy import Scores
 from model.line_sums import per_pair
 from model.running_mean import LineMeans
@@ -33,6 +34,8 @@ class PrototypeSettings(TermSettings):
     """Whether the term exists at all."""
     form: Literal["contrastive", "l2_floor", "l2_truncated"] = "contrastive"
     """Softmax over lines, or squared distance with a floor on the spread of codes, or cut off at `slack`."""
+    level: Level = "pair"
+    """Whether each support pair's code belongs to its line, or z_E as a whole."""
     sharpness: float = Field(default=0.1, ge=0.01, le=10.0)
     """tau of `contrastive`: cosine difference that counts as one unit."""
     memory: float = Field(default=0.9, ge=0.0, lt=1.0)
@@ -83,12 +86,13 @@ class PrototypeLoss(LossTerm):
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """The term; 0, reported as degenerate, until two lines have a prototype and one of them is in the step."""
         prototypes, seen = self.prototypes()
-        line = per_pair(step.line, scores.codes.shape[1])
-        if self.training:
-            self.prototypes.observe(step.line, scores.codes.detach().mean(dim=1))
+        codes = codes_at(scores, self.settings.level)
+        line = per_pair(step.line, codes.shape[1])
+        if self.training and codes.shape[1] > 0:
+            self.prototypes.observe(step.line, codes.detach().mean(dim=1))
         own = line.clamp(min=0)
         counted = (line >= 0) & seen[own]
-        losses = FORMS[self.settings.form](scores.codes.flatten(0, 1), own, prototypes, seen, self.settings)
+        losses = FORMS[self.settings.form](codes.flatten(0, 1), own, prototypes, seen, self.settings)
         usable = (seen.sum() >= 2) & counted.any()
         loss = (losses * counted).sum() / counted.sum().clamp(min=1)
         loss = torch.where(usable, loss, torch.zeros_like(loss))

@@ -79,6 +79,16 @@ def test_T8_5_a_step_of_one_line_is_exactly_zero_with_no_gradient_and_reported()
     assert float(module(episodes(), step=2, epoch=3.0)[1]["degenerate/hcont"]) == 0.0
 
 
+def test_at_the_level_of_lines_the_contrast_is_one_of_z_e_and_needs_two_episodes_of_a_line() -> None:
+    codes = torch.randn(4, 6, 4)
+    term = contrast_term(level="line")
+    assert float(value_of(term, codes).report["degenerate"]) == 1.0
+    pooled = codes.mean(dim=1, keepdim=True)
+    found, expected = (value_of(own, x, line=(0, 0, 1, 1)) for own, x in ((term, codes), (contrast_term(), pooled)))
+    assert float(found.report["degenerate"]) == 0.0
+    assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-5)
+
+
 def test_episodes_of_no_training_line_take_no_part() -> None:
     codes = torch.randn(4, 3, 4)
     known = value_of(contrast_term(), codes[:2], line=(0, 1)).loss
@@ -277,6 +287,8 @@ def test_T8_6_the_memory_counts_after_warm_up_only_and_lets_a_single_line_contra
         ("hcont", {}),
         ("hcont", {"memory": {"size": 16, "start": 0.0}}),
         ("hcont", {"hierarchy": "tree"}),
+        ("hcont", {"level": "line", "memory": {"size": 16, "start": 0.0}}),
+        ("proto", {"level": "line"}),
         ("proto", {}),
         ("proto", {"form": "l2_floor"}),
         ("proto", {"form": "l2_truncated", "slack": 0.01}),
