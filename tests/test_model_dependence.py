@@ -238,7 +238,7 @@ def test_T3_7_its_critic_learns_by_ascent_and_is_judged_before() -> None:
     m = module("dependence")
     optimiser = torch.optim.Adam(m.terms.parameters(), lr=1e-2)
     estimates = []
-    for step in range(60):
+    for step in range(30):
         total, report = m(episodes(query=20), step=step, epoch=3.0)
         optimiser.zero_grad()
         total.backward()

@@ -211,8 +211,8 @@ def test_T2_3_of_more_logits_than_a_ring_holds_the_last_stay_and_unlabelled_ones
 def test_T2_4_average_precision_of_32_random_scores_is_biased_upwards(positives: int, expected: float) -> None:
     generator = torch.Generator().manual_seed(0)
     labels = (torch.arange(32) < positives).numpy()
-    values = [average_precision(labels, torch.rand(32, generator=generator).numpy()) for _ in range(800)]
-    assert sum(values) / len(values) == pytest.approx(expected, abs=0.01)
+    values = [average_precision(labels, torch.rand(32, generator=generator).numpy()) for _ in range(400)]
+    assert sum(values) / len(values) == pytest.approx(expected, abs=0.012)
 
 
 @pytest.mark.parametrize("mode", sorted(MODES))

@@ -65,7 +65,7 @@ def test_a_code_of_zero_is_reported_and_harmless() -> None:
 
 def test_the_rate_is_the_divergence_from_the_standard_normal_on_average_and_exactly_in_evaluation() -> None:
     m, batch = module("bottleneck", noise=0.4), episodes(query=40)
-    noisy = [float(m(batch, step=step, epoch=3.0)[1]["rate/bottleneck"]) for step in range(60)]
+    noisy = [float(m(batch, step=step, epoch=3.0)[1]["rate/bottleneck"]) for step in range(30)]
     m.eval()
     rate = float(m(batch, step=0, epoch=3.0)[1]["rate/bottleneck"])
     mean = m.model.score_episodes(
@@ -75,7 +75,7 @@ def test_the_rate_is_the_divergence_from_the_standard_normal_on_average_and_exac
     standard = torch.distributions.Normal(torch.zeros_like(mean), 1.0)
     expected = float(torch.distributions.kl_divergence(posterior, standard).sum(dim=-1).mean())
     assert rate == pytest.approx(expected, rel=1e-5)
-    assert sum(noisy) / len(noisy) == pytest.approx(expected, rel=2e-3)
+    assert sum(noisy) / len(noisy) == pytest.approx(expected, rel=3e-3)
 
 
 def test_the_rate_is_above_the_information_of_a_noisy_gaussian_code() -> None:
