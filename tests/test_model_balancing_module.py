@@ -33,6 +33,20 @@ def test_T5_1_the_whole_module_reports_the_ratio_it_was_asked_for() -> None:
         assert abs(float(report["gradient_cosine/grl"])) <= 1.0
 
 
+def test_a_contrast_on_the_support_codes_alone_is_held_at_its_ratio_too() -> None:
+    module = training_module({"balance": {"beta": 0.0}, "terms": {"hcont": {"on": True, "ratio": 0.3, "start": 0.0}}})
+    for step in (0, 4):
+        _, report = module(episodes(seed=step), step=step, epoch=9.0)
+        assert float(report["gradient_ratio/hcont"]) == pytest.approx(0.3, rel=1e-4)
+        assert float(report["weight/hcont"]) > 0
+
+
+def test_a_contrast_has_no_ratio_while_the_environment_has_no_say_in_the_task() -> None:
+    module = training_module({"terms": {"hcont": {"on": True, "start": 0.0}}})
+    _, report = module(episodes(), step=0, epoch=0.0)
+    assert report["gradient_ratio/hcont"].isnan()
+
+
 @pytest.mark.parametrize("mode", sorted(BALANCERS))
 def test_T5_5_with_the_task_alone_every_mode_is_the_plain_gradient(mode: str) -> None:
     module = training_module({"balance": {"mode": mode}, "terms": {"grl": {"on": False}, "corr": {"on": False}}})
