@@ -32,8 +32,8 @@ def plot_settings(table: pd.DataFrame, space: dict[str, BaseDistribution], path:
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for axes, (key, own) in zip(panels.ravel(), space.items(), strict=False):
             numeric = not isinstance(own, CategoricalDistribution)
-            if isinstance(own, FloatDistribution | IntDistribution) and own.log:
-                axes.set_xscale("log")
+            if isinstance(own, FloatDistribution | IntDistribution):
+                _whole_range(axes, own)
             _points(axes, table, table[key] if numeric else table[key].astype(str))
             axes.set_title(key.removeprefix("objective.terms."), loc="left")
         for axes in panels.ravel()[len(space) :]:
@@ -55,9 +55,21 @@ def plot_history(table: pd.DataFrame, path: Path) -> None:
             axes.step(table["number"], np.fmax.accumulate(score), where="post", color=BEST, lw=1.0, label="best so far")
         _points(axes, table, table["number"])
         axes.set_xlabel("trial")
+        axes.set_xlim(-0.5, max(len(table), 2) - 0.5)
         axes.set_ylabel("macro average precision")
         axes.legend()
         figure.savefig(path)
+
+
+def _whole_range(axes: Axes, own: FloatDistribution | IntDistribution) -> None:
+    """The searched range with a margin, so that what was never tried is seen too."""
+    if own.log:
+        axes.set_xscale("log")
+        margin = (own.high / own.low) ** 0.04
+        axes.set_xlim(own.low / margin, own.high * margin)
+    else:
+        margin = 0.04 * (own.high - own.low)
+        axes.set_xlim(own.low - margin, own.high + margin)
 
 
 def _points(axes: Axes, table: pd.DataFrame, x: pd.Series) -> None:
