@@ -91,8 +91,8 @@ class Network:
 
 
 @contextmanager
-def network_of(count: int, visible: Sequence[Path] = ()) -> Iterator[Network]:
-    """Run `count` hosts for the length of the `with` block; each also sees the existing folders `visible`.
+def network_of(count: int) -> Iterator[Network]:
+    """Run `count` hosts for the length of the `with` block.
 
     Raises `HostsUnavailableError` where root rights, a tool or a free address range is missing.
     """
@@ -114,7 +114,7 @@ def network_of(count: int, visible: Sequence[Path] = ()) -> Iterator[Network]:
         hosts = tuple(_host(folder, number) for number in range(1, count + 1))
         for host in hosts:
             _write_files(host, hosts, key)
-            processes.append(_start(host, _boot_script(host, [shared, key.with_suffix(".pub"), *visible])))
+            processes.append(_start(host, _boot_script(host, [shared, key.with_suffix(".pub")])))
         for host in hosts:
             _wait_for_ssh(host)
         yield Network(hosts, pwd.getpwuid(os.geteuid()).pw_name, key, shared)

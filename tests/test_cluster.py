@@ -121,10 +121,7 @@ def eventually(seconds: float, holds: Callable[[], bool]) -> bool:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    # DeepSpeed compiles its CPU communication once per home folder, which takes a minute.
-    compiled = Path.home() / ".cache" / "torch_extensions"
-    compiled.mkdir(parents=True, exist_ok=True)
-    with network_of(2, [compiled]) as network:
+    with network_of(2) as network:
         client = network.shared.parent / "client"
         client.mkdir()
         head, worker = network.hosts
