@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ import torch
 from model_episodes import episodes, settings, training_module
 from model_steps import scores_of, step_of
 from model_workers import exchange, part, sent
+from tiny_training import tiny_fold, tiny_settings, tiny_store
 from torch import Tensor, nn
 
 from data_pipeline.errors import UserError
 from data_pipeline.settings import validate
+from distributed.assembly import build_module
 from model.competition import (
     Competition,
     divergence,
@@ -339,6 +342,27 @@ def test_a_step_of_one_line_of_one_class_or_unknown_lines_stays_finite() -> None
         total.backward()
         assert torch.isfinite(total)
         assert all(torch.isfinite(value) for name, value in report.items() if "gradient" not in name)
+
+
+def test_what_is_deployed_carries_graph_and_prototypes_and_needs_no_line() -> None:
+    module = rivals()
+    run(module, 3)
+    module.eval()
+    torch.manual_seed(9)
+    twin = EpisodeModel(module.model.settings, 0, 0, lines=3).eval()
+    twin.load_state_dict(module.model.state_dict())
+    batch = episodes(seed=11)
+    unknown = replace(batch, line=torch.full_like(batch.line, -1))
+    assert torch.equal(twin.logits(unknown), module.model.logits(batch))
+
+
+def test_a_run_on_a_store_relates_its_lines_by_their_features(tmp_path: Path) -> None:
+    store = tiny_store(tmp_path / "store", "line_features=3", "lines=5")
+    module = build_module(store, tiny_fold(store), tiny_settings("model.competition.on=true"))
+    assert module.model.student is not None
+    weights = module.model.student.graph.weights
+    assert not torch.equal(weights, 1.0 - torch.eye(3))
+    assert torch.equal(weights, weights.T)
 
 
 def test_every_line_idle_is_reported() -> None:
