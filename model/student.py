@@ -1,7 +1,7 @@
 """Teacher and student over the prototype graph: z_E as a mixture of what training lines are like (algorithms.md 7).
 
-The student maps the pooled support codes to q1 = softmax_k cos(phi(z), M_k - mean M)/tau and z_S = q1^T M: inside the
-hull of the prototypes by construction, and read by the energy's heads like any z_E. The teacher is M_T(c) = Pi_c P, for
+The student maps the pooled support codes to q1 = softmax_k cos(phi(z), M_k)/tau and z_S = q1^T M: inside the hull of
+the prototypes by construction, and read by the energy's heads like any z_E. The teacher is M_T(c) = Pi_c P, for
 training lines in training only: z_E = eta M_T + (1 - eta) z_S with eta falling to 0, and for some episodes eta = 0 with
 the line's own prototype hidden, so that an unknown line is nothing new. Outside training there is no teacher.
 """
@@ -130,9 +130,5 @@ class Student(nn.Module):
         self.graph.observe(line, pooled)
 
     def _choice(self, pooled: Tensor, prototypes: Tensor, offered: Tensor) -> Tensor:
-        # Around the mean of those on offer: pooled codes share most of their length, and next to it the lines' own part
-        # would leave every cosine the same.
-        share = offered.float() / offered.sum(dim=1, keepdim=True).clamp(min=1)
-        own = F.normalize(prototypes - (share @ prototypes).unsqueeze(1), dim=-1)
-        cosine = (own @ F.normalize(self.address(pooled), dim=-1).unsqueeze(2)).squeeze(2)
+        cosine = F.normalize(self.address(pooled), dim=-1) @ F.normalize(prototypes, dim=-1).T
         return (cosine / self.settings.sharpness).masked_fill(~offered, HIDDEN).log_softmax(dim=-1)

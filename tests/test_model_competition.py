@@ -10,6 +10,8 @@ import torch
 from model_episodes import episodes, settings, training_module
 from model_steps import scores_of, step_of
 from model_workers import exchange, part, sent
+from sklearn.metrics import roc_auc_score
+from test_model_environment_learning import logits, world
 from tiny_training import tiny_fold, tiny_settings, tiny_store
 from torch import Tensor, nn
 
@@ -224,12 +226,12 @@ def test_T7_5_nearer_lines_weigh_more_and_nobody_is_its_own_neighbour() -> None:
 
 
 def test_T7_6_without_competition_every_logit_is_bit_equal_to_the_base_model() -> None:
-    batch, logits = episodes(signals=3), []
+    batch, found = episodes(signals=3), []
     for competition in ({}, {"on": False, "spread": 0.9, "pull": 3.0}):
         module = training_module(QUIET, tracks=3, competition=competition)
         run(module, 2, tracks=3)
-        logits.append(module.eval().model.logits(batch))
-    assert torch.equal(logits[0], logits[1])
+        found.append(module.eval().model.logits(batch))
+    assert torch.equal(found[0], found[1])
 
 
 def test_T7_6_the_other_weights_do_not_depend_on_the_switch() -> None:
@@ -342,6 +344,28 @@ def test_a_step_of_one_line_of_one_class_or_unknown_lines_stays_finite() -> None
         total.backward()
         assert torch.isfinite(total)
         assert all(torch.isfinite(value) for name, value in report.items() if "gradient" not in name)
+
+
+def test_the_student_learns_which_way_a_new_line_turns_the_energy() -> None:
+    torch.manual_seed(0)
+    own = {"local": False, "width": 8, "hidden": 16}
+    sections: dict[str, Any] = {"trunk": {"size": "none"}, "environment": own, "energy": {"channels": 2}}
+    m = EpisodeModel(settings(**sections, competition={"on": True}), 1, 2, lines=8)
+    assert m.student is not None
+    optimiser = torch.optim.Adam(m.parameters(), lr=2e-2)
+    for step in range(60):
+        m.student.set_epoch(step / 6)
+        data = world(step)
+        optimiser.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(logits(m, data), data["labels"]).backward()
+        optimiser.step()
+    m.eval()
+    data = world(10_000)
+    turned = {**data, "signals": -data["signals"]}
+    with torch.no_grad():
+        right, wrong = (roc_auc_score(data["labels"].flatten(), logits(m, x).flatten()) for x in (data, turned))
+    assert right > 0.85
+    assert wrong < 0.25
 
 
 def test_what_is_deployed_carries_graph_and_prototypes_and_needs_no_line() -> None:
