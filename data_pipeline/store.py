@@ -73,10 +73,14 @@ class Manifest(Settings):
     checksum: str = ""
     """sha256 over this manifest without `created` and `checksum`."""
 
-    def digest(self) -> str:
-        """The checksum this manifest should carry."""
-        content = self.model_dump(mode="json", exclude={"created", "checksum"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+def manifest_digest(content: dict[str, Any]) -> str:
+    """The checksum that a manifest with this JSON content should carry.
+
+    Of the content as written, not as this version's `Manifest` reads it: a key added later must not invalidate stores.
+    """
+    covered = {key: value for key, value in content.items() if key not in ("created", "checksum")}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
 
 
 class Columns:
@@ -270,7 +274,7 @@ def read_manifest(path: Path) -> Manifest:
             f"{file} has schema version {version}, this program reads {SCHEMA_VERSION}; ingest the store again"
         )
     manifest = validate(Manifest, content, str(file))
-    if manifest.checksum != manifest.digest():
+    if manifest.checksum != manifest_digest(content):
         raise UserError(f"{file} does not match its own checksum; ingest the store again or restore the file")
     return manifest
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from data_pipeline.errors import UserError
-from data_pipeline.store import KINDS, SCHEMA_VERSION, FileRecord, Kind, Manifest, sha256_of
+from data_pipeline.store import KINDS, SCHEMA_VERSION, FileRecord, Kind, Manifest, manifest_digest, sha256_of
 
 PAIRS_PER_SHARD = 1 << 20
 ELEMENTS_PER_SHARD = 1 << 16
@@ -153,7 +153,7 @@ class StoreWriter:
             truth=truth or {},
             files=dict(sorted(self._files.items())),
         )
-        manifest = manifest.model_copy(update={"checksum": manifest.digest()})
+        manifest = manifest.model_copy(update={"checksum": manifest_digest(manifest.model_dump(mode="json"))})
         write_durably(self._partial / "manifest.json", manifest.model_dump_json(indent=1).encode())
         try:
             self._partial.rename(self.path)
