@@ -10,6 +10,9 @@ from rich.table import Table
 from data_pipeline.store import Store
 from data_pipeline.store_summary import QUANTILES, summarise
 
+WIDEST_MATRIX = 6
+"""Lines up to which the table shows every two of them; with more it names each one's closest."""
+
 
 def print_ingest_summary(store: Store, console: Console) -> None:
     """Tables of sources, lines and rejected rows."""
@@ -50,6 +53,8 @@ def _table(title: str, *columns: str) -> Table:
 def _source_table(sources: list[dict[str, Any]]) -> Table:
     table = _table("Sources", "file", "rows", "outside", "bad", "duplicate", "pairs")
     for source in sources:
+        if source.get("kind") == "simulator":
+            continue
         bad = sum(source["quarantined"].values()) if "quarantined" in source else None
         numbers = (source.get("rows"), source.get("outside_regions"), bad, source.get("duplicates"))
         rest = ", ".join(
@@ -96,16 +101,21 @@ def _chromosome_table(summary: dict[str, Any]) -> Table:
 
 def _shared_table(summary: list[dict[str, Any]], shared: list[list[int]]) -> Table:
     lines = [row["line"] for row in summary]
+    wide = len(lines) <= WIDEST_MATRIX
     table = _table(
         "Overlap: pairs in common, and share of elements that overlap another line's",
         "line",
-        *lines,
+        *(lines if wide else ["most pairs in common with", "pairs in common"]),
         "enhancers",
         "promoters",
     )
-    for row, counts in zip(summary, shared, strict=True):
+    for index, (row, counts) in enumerate(zip(summary, shared, strict=True)):
+        cells = [_count(count) for count in counts]
+        if not wide:
+            closest = max((other for other in range(len(lines)) if other != index), key=lambda other: counts[other])
+            cells = [lines[closest], cells[closest]]
         overlaps = (row[f"{kind}_overlapping_other_lines"] for kind in ("enhancers", "promoters"))
-        table.add_row(row["line"], *map(_count, counts), *("" if o is None else f"{o:.0%}" for o in overlaps))
+        table.add_row(row["line"], *cells, *("" if o is None else f"{o:.0%}" for o in overlaps))
     return table
 
 
