@@ -57,8 +57,9 @@ class ContrastSettings(TermSettings):
     """Contrast of the pairs' codes, or of z_E: that needs two episodes of a line in a step, or the memory."""
     sharpness: float = Field(default=0.1, ge=0.01, le=10.0)
     """tau: cosine difference that counts as one unit."""
-    hierarchy: Literal["none", "features", "tree"] = "none"
-    """What makes related lines milder negatives: nothing, their feature vectors, or the tree `model.tissues`."""
+    hierarchy: Literal["none", "features", "tree", "auto"] = "none"
+    """What makes related lines milder negatives: nothing, their feature vectors, the tree `model.tissues`, or the first
+    of these two that all lines have."""
     reach: float = Field(default=1.0, ge=0.01, le=100.0)
     """d0, the distance at which a negative has 63% of its weight: in medians (features) or edges (tree)."""
     memory: MemorySettings = MemorySettings()
