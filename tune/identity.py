@@ -105,7 +105,7 @@ def _check(folder: Path, earlier: SearchRecord, now: SearchRecord) -> None:
             f"search {folder} was begun on another store ({earlier.store}, {earlier.store_checksum[:12]}), not "
             f"on {now.store} ({now.store_checksum[:12]}); resume it with its own store or choose another --name"
         )
-    old, new = _flat(_decisive(earlier)), _flat(_decisive(now))
+    old, new = flat(_decisive(earlier)), flat(_decisive(now))
     changed = [
         f"{key} (was {old.get(key)!r}, is {new.get(key)!r})"
         for key in sorted(old.keys() | new.keys())
@@ -122,9 +122,9 @@ def _decisive(record: SearchRecord) -> dict[str, Any]:
     return {"search": record.search, "run": record.run, "lines": record.lines}
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """The leaves of a tree by dotted key."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return leaves

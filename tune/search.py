@@ -47,7 +47,7 @@ from tune.results import (
 from tune.scheduling import StudyScheduler, StudySearcher, trial_capacity
 from tune.space import SearchSettings, distributions, load_space, searched_terms
 from tune.study import SearchStudy
-from tune.trial import TrialTask, fold_settings, run_trial
+from tune.trial import TrialTask, economical, fold_settings, run_trial
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -70,7 +70,7 @@ def search(
         checksum=store.checksum,
         runs=str((folder / RUNS).resolve()),
         lines=lines,
-        run=_economical(settings).model_dump(mode="json"),
+        run=economical(settings).model_dump(mode="json"),
         device=device,
     )
     with held(folder), Progress(folder, search.trials, lines) as progress:
@@ -111,17 +111,6 @@ def check_folds(store: Store, search: SearchSettings, settings: RunSettings, lin
                     f"term '{name}' counts from epoch {term.start:g} (objective.terms.{name}.start), and runs end at "
                     f"epoch {epochs:g}: its weight would change nothing; train longer or start it earlier"
                 )
-
-
-def _economical(settings: RunSettings) -> RunSettings:
-    """The settings a trial's runs share: one checkpoint kept beside the latest, threads that many trials can share."""
-    threads = settings.engine.threads or max(1, int(settings.workers.cpus))
-    return settings.model_copy(
-        update={
-            "train": settings.train.model_copy(update={"keep_best": 1}),
-            "engine": settings.engine.model_copy(update={"threads": threads}),
-        }
-    )
 
 
 def _tune(study: SearchStudy, folder: Path, concurrent: int, task: TrialTask) -> None:

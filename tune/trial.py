@@ -19,7 +19,7 @@ from ray.train import ControllerError, WorkerGroupError
 
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
-from distributed.checkpoint import checkpoints, set_aside_damaged
+from distributed.checkpoint import TrainingState, checkpoints, set_aside_damaged
 from distributed.runs import claim, held
 from distributed.settings import RunSettings
 from distributed.train import fit
@@ -60,21 +60,45 @@ def run_fold(task: TrialTask, number: int, point: Point, line: str) -> FoldScore
     """Train the fold with validation line `line`, or go on with it, and return its score."""
     began = time.perf_counter()
     settings = fold_settings(apply(validate(RunSettings, task.run, "trial"), point), line)
-    runs, name = Path(task.runs), run_name(number, line)
+    name = run_name(number, line)
+    _, state = train_run(Path(task.runs), name, Path(task.store), task.checksum, settings, task.device)
+    return FoldScore(line, state.best_score, time.perf_counter() - began)
+
+
+def train_run(
+    runs: Path, name: str, store: Path, checksum: str, settings: RunSettings, device: Literal["cpu", "cuda"]
+) -> tuple[Path, TrainingState]:
+    """Train run `name`, or go on with it, to its end; its folder and last state. One that is finished is left alone.
+
+    Raises `UserError` for a run whose validation line has no score.
+    """
     run = runs / name
     if run.is_dir() and not (run / "run.json").is_file():
         shutil.rmtree(run)  # killed between making the folder and writing its record
-    run = claim(runs, name, run.is_dir(), Path(task.store), task.checksum, settings)
+    run = claim(runs, name, run.is_dir(), store, checksum, settings)
     with held(run):
         set_aside_damaged(run)
         done = checkpoints(run)
         if not (done and done[-1][1].finished):
-            fit(settings, Path(task.store), run, task.device)
+            fit(settings, store, run, device)
             done = checkpoints(run)
     score = done[-1][1].best_score if done else math.nan
     if not math.isfinite(score) or score < 0:
-        raise UserError(f"validation line '{line}' has no score: the run's predictions are not finite")
-    return FoldScore(line, score, time.perf_counter() - began)
+        raise UserError(
+            f"validation line '{settings.fold.valid_line}' has no score: the run's predictions are not finite"
+        )
+    return run, done[-1][1]
+
+
+def economical(settings: RunSettings) -> RunSettings:
+    """`settings` for one of many runs: one checkpoint kept beside the latest, threads that many runs can share."""
+    threads = settings.engine.threads or max(1, int(settings.workers.cpus))
+    return settings.model_copy(
+        update={
+            "train": settings.train.model_copy(update={"keep_best": 1}),
+            "engine": settings.engine.model_copy(update={"threads": threads}),
+        }
+    )
 
 
 def fold_settings(settings: RunSettings, line: str) -> RunSettings:
