@@ -32,8 +32,8 @@ def findings(
 
 _ROW_ALARMS: list[tuple[str, Callable[[Row], bool]]] = [
     (
-        "recall above .8 with precision below .6: the threshold predicts nearly all pairs as interacting",
-        lambda row: predicts_all(row["recall"], row["precision"]),
+        "recall above .8 because the threshold calls more than two thirds of the pairs interacting",
+        lambda row: predicts_all(row["recall"], row["precision"], row["prevalence"]),
     ),
     (
         "average precision within .03 of the prevalence with recall above .98: the model has collapsed",

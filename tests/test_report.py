@@ -238,7 +238,7 @@ def perfect_training(frame):
     [
         ("above .95: the training pairs are memorised", perfect_training),
         ("more than .2 above that of unseen pairs", perfect_training),
-        ("recall above .8 with precision below .6", lambda frame: frame.assign(logit=frame["logit"] + 9)),
+        ("recall above .8 because the threshold calls", lambda frame: frame.assign(logit=frame["logit"] + 9)),
         (
             "the model has collapsed",
             lambda frame: frame.assign(logit=np.random.default_rng(3).normal(8, 1, len(frame))),
