@@ -38,7 +38,7 @@ class EpisodeSettings(Settings):
     query: int = Field(64, ge=2, le=4096)
     """n, query pairs per episode."""
     per_step: int = Field(0, ge=0, le=4096)
-    """G, episodes per optimiser step; 0: one per training line."""
+    """G, episodes per optimiser step; 0: one per training line, or two where that makes the number even."""
     steps_per_epoch: int = Field(0, ge=0)
     """Optimiser steps per epoch; 0: as many as use each training pair about once as a query."""
 
@@ -60,7 +60,9 @@ class Plan:
         """Prepare the plan; raises `UserError` where a line cannot fill an episode."""
         self.settings = settings
         self.lines = fold.train_lines
-        self.episodes_per_step = settings.per_step or len(fold.train_lines)
+        # An odd number of lines takes two episodes of each, so that two workers can share a step.
+        count = len(fold.train_lines)
+        self.episodes_per_step = settings.per_step or (count if count % 2 == 0 else 2 * count)
         digest = hashlib.sha256(f"{store.checksum}/{fold.identity}/{seed}/{settings.model_dump_json()}".encode())
         self.identity = digest.hexdigest()[:16]
         """Equal for equal plans; a checkpoint carries it."""

@@ -108,6 +108,13 @@ def test_pairs_left_out_of_one_epoch_come_in_another(store: Store) -> None:
     assert asked == set(np.concatenate([plan.training_rows(line) for line in range(2)]).tolist())
 
 
+def test_every_line_is_in_every_step_and_two_workers_can_share_it(store: Store) -> None:
+    for lines in (["sim1"], ["sim1", "sim2"]):
+        plan = tiny_plan(store, fold=tiny_fold(store, train_lines=lines))
+        assert len(plan.slots(0, 2)) == 1
+        assert {plan.episode(3, slot).line for slot in range(plan.episodes_per_step)} == set(range(len(lines)))
+
+
 @pytest.mark.parametrize("per_step", [1, 2, 3, 4, 6])
 def test_lines_take_turns_evenly(store: Store, per_step: int) -> None:
     fold = tiny_fold(store, valid_line="sim2")
