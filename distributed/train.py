@@ -18,7 +18,6 @@ import typer
 from ray.exceptions import RayActorError
 from ray.train import WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
-from rich.console import Console
 from tqdm import tqdm
 
 from data_pipeline.errors import UserError, command_line
@@ -185,13 +184,9 @@ def main(
     run = train(settings, store, runs, name, resume)
     best = best_checkpoint(run)
     state = read_state(best)
-    console = Console()
-    console.print(f"run        {run}")
-    console.print(
-        f"best       {best.name}, validation average precision {state.score:.4f} on {settings.fold.valid_line}"
-    )
-    console.print(f"evaluate   python distributed/evaluate.py --run {run}")
-    sys.stdout.flush()
+    print(f"run        {run}")
+    print(f"best       {best.name}, validation average precision {state.score:.4f} on {settings.fold.valid_line}")
+    print(f"evaluate   python distributed/evaluate.py --run {run}", flush=True)
 
 
 if __name__ == "__main__":
