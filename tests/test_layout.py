@@ -17,6 +17,7 @@ from data_pipeline.simulator import SimulatorSettings
 from data_pipeline.store_settings import StoreSettings
 from distributed.settings import RunSettings
 from tune.space import SearchSettings
+from tune.variants import AblationSettings
 
 PROJECT = Path(__file__).resolve().parents[1]
 ROOMS = ("data_pipeline", "model", "distributed", "tune")
@@ -29,6 +30,7 @@ PRESETS: dict[str, type[Settings]] = {
     "train": RunSettings,
     "stores": StoreSettings,
     "search": SearchSettings,
+    "ablation": AblationSettings,
 }
 """The settings class of each folder of configs."""
 NO_MODEL_IMPORTS = {"ray", "deepspeed", "io", "os", "pathlib", "pyarrow", "shutil", "tempfile", "typer"}
