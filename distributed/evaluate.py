@@ -3,16 +3,18 @@
     python distributed/evaluate.py --run runs/NAME
 
 Temperature, bias and threshold are chosen on the validation line and frozen; then the test line, the training lines on
-held-out chromosomes and a sample of the training pairs are scored on the road training used. Writes report.json,
-report.md, figures, predictions.parquet and calibration.json into RUN/report.
+held-out chromosomes and a sample of the training pairs are scored on the road training used. The report also says what
+became of the predictions R90-R93; other seeds of the run (--beside) and a search (--search) let it say more.
+Writes report.json, report.md, figures, predictions.parquet and calibration.json into RUN/report.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -32,12 +34,14 @@ from distributed.checkpoint import TrainingState, best_checkpoint, load_checkpoi
 from distributed.epoch_end import environment_can_rank
 from distributed.figures import plot_training_curve
 from distributed.findings import training_findings
+from distributed.line_views import view_lines
 from distributed.quadrants import EvaluationSettings, calibrate_on_validation
 from distributed.records import ALARMS, EPOCHS, STEPS, read_lines, read_records
 from distributed.report import build_report, render, write_report
 from distributed.runs import read_record
 from distributed.scoring import Scorer
 from distributed.settings import RunSettings
+from distributed.verification import verify_run
 from model.baselines import PairData, score_baselines
 from model.episode_model import EpisodeModel
 from model.intervals import cluster_ids
@@ -141,28 +145,74 @@ def load_model(checkpoint: Path, store: Store, fold: Fold) -> tuple[EpisodeModel
     return module.model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), state
 
 
-def evaluate(run: Path, out: Path, settings: EvaluationSettings, most: int, console: Console) -> None:
-    """Evaluate the best checkpoint of `run` and write the report to `out`."""
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """The best checkpoint of a run, ready to be asked."""
+
+    settings: RunSettings
+    store: Store
+    fold: Fold
+    checkpoint: Path
+    model: EpisodeModel
+    state: TrainingState
+
+
+def open_run(run: Path) -> TrainedRun:
+    """Load the best checkpoint of `run` with its store; raises `UserError` where the store is another one by now."""
     record = read_record(run)
     store = Store.open(Path(record.store))
     if store.checksum != record.store_checksum:
         raise UserError(f"store {record.store} is not the one that run {run} was trained on; restore it or train again")
-    run_settings = validate(RunSettings, record.settings, f"{run}/run.json")
-    fold = resolve_fold(store, run_settings.fold)
+    settings = validate(RunSettings, record.settings, f"{run}/run.json")
+    fold = resolve_fold(store, settings.fold)
     checkpoint = best_checkpoint(run)
     model, state = load_model(checkpoint, store, fold)
-    predictions = predict_groups(model, store, fold, groups_of(store, fold, most), run_settings)
+    return TrainedRun(settings, store, fold, checkpoint, model, state)
+
+
+def verified(trained: TrainedRun, beside: Sequence[Path], search: Path | None) -> list[dict[str, Any]]:
+    """What became of R90-R93 in this run, with the gates of the runs `beside` it and the trials of a search."""
+    store, gates = trained.store, []
+    for run in beside:
+        other = open_run(run)
+        if other.store.checksum != store.checksum:
+            raise UserError(f"run {run} was trained on another store; --beside takes runs of the same store")
+        gates += [view.gates for view in view_lines(other.model, store, other.fold, other.settings)]
+    return verify_run(view_lines(trained.model, store, trained.fold, trained.settings), gates, store, search)
+
+
+def evaluate(
+    run: Path,
+    out: Path,
+    settings: EvaluationSettings,
+    most: int,
+    console: Console,
+    beside: Sequence[Path] = (),
+    search: Path | None = None,
+) -> None:
+    """Evaluate the best checkpoint of `run` and write the report to `out`; `beside`, `search` as in `verified`."""
+    trained = open_run(run)
+    model, store, fold = trained.model, trained.store, trained.fold
+    predictions = predict_groups(model, store, fold, groups_of(store, fold, most), trained.settings)
     train_rows = np.concatenate([fold.rows(store, line, "train") for line in fold.train_lines])
     scores, left_out = score_baselines(pair_data(store, train_rows), pair_data(store, predictions["row"].to_numpy()))
     for name, values in scores.items():
         predictions[f"baseline_{name}"] = values
     calibration = calibrate_on_validation(predictions)
     bayes = {line: truth["bayes_average_precision"] for line, truth in store.manifest.truth.get("lines", {}).items()}
-    context = {"run": str(run), "checkpoint": checkpoint.name, "step": state.step, "store": store.checksum,
-               "regions": fold.regions, "settings": state.settings}  # fmt: skip
-    training = training_findings(read_lines(run / ALARMS))
-    can_rank = environment_can_rank(model)
-    report = build_report(predictions, calibration, settings, bayes or None, left_out, context, can_rank, training)
+    context = {"run": str(run), "checkpoint": trained.checkpoint.name, "step": trained.state.step,
+               "store": store.checksum, "regions": fold.regions, "settings": trained.state.settings}  # fmt: skip
+    report = build_report(
+        predictions,
+        calibration,
+        settings,
+        bayes or None,
+        left_out,
+        context,
+        environment_can_rank(model),
+        training_findings(read_lines(run / ALARMS)),
+        verified(trained, beside, search),
+    )
     out.mkdir(parents=True, exist_ok=True)
     predictions.to_parquet(out / "predictions.parquet")
     write_durably(out / "calibration.json", json.dumps(calibration.to_dict(), indent=1).encode())
@@ -190,9 +240,14 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Where the report goes; default RUN/report.")] = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=100, max=100_000)] = 1000,
     pairs_per_group: Annotated[int, typer.Option(help="Most pairs scored per line and quadrant.", min=50)] = 20_000,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="Other seeds of the run, whose gates count for R90.")
+    ] = None,
+    search: Annotated[Path | None, typer.Option(help="Folder of a search of the loss weights, for R93.")] = None,
 ) -> None:
     """Print the quadrant table of a run and write its report."""
-    evaluate(run, out or run / "report", EvaluationSettings(draws=draws), pairs_per_group, Console(width=140))
+    asked, console = EvaluationSettings(draws=draws), Console(width=140)
+    evaluate(run, out or run / "report", asked, pairs_per_group, console, beside or (), search)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,8 @@ class Report:
     """What the alarms and responses of the training said, see `training_findings`."""
     context: dict[str, Any] = field(default_factory=dict)
     """What produced the predictions: configuration, store checksum, run name; stored as given."""
+    verify: list[dict[str, Any]] = field(default_factory=list)
+    """What became of the falsifiable predictions, see `verification.verify_run`."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,13 @@ def build_report(
     context: Mapping[str, Any] | None = None,
     environment_can_rank: bool = True,
     training: Sequence[str] = (),
+    verify: Sequence[dict[str, Any]] = (),
 ) -> Report:
     """Evaluate `predictions` (columns: see `quadrants.COLUMNS`) under the frozen `calibration`.
 
     `bayes` is the best possible AP per line where known, `left_out` the baselines without scores and why,
-    `environment_can_rank` as in `findings`, `training` as `training_findings` gives them. Raises `UserError` for
-    predictions that cannot be evaluated.
+    `environment_can_rank` as in `findings`, `training` as `training_findings` gives them, `verify` as `verify_run`
+    does. Raises `UserError` for predictions that cannot be evaluated.
     """
     settings = settings or EvaluationSettings()
     known = known_predictions(predictions)
@@ -102,6 +105,7 @@ def build_report(
         left_out=dict(left_out or {}),
         training=list(training),
         context=dict(context or {}),
+        verify=list(verify),
     )
 
 
@@ -150,7 +154,7 @@ def render(report: Report, console: Console) -> None:
         for row in table.rows:
             grid.add_row(*row)
         console.print(grid)
-    for sentence in notes(report):
+    for sentence in (*notes(report), *verdicts(report)):
         console.print(f"- {sentence}", markup=False, highlight=False)
 
 
@@ -161,6 +165,8 @@ def markdown(report: Report, figures: Mapping[str, str]) -> str:
         lines = [table.columns, ["---"] * len(table.columns), *table.rows]
         body = "\n".join("| " + " | ".join(cell.replace("\n", " ") for cell in line) + " |" for line in lines)
         parts += [f"## {table.title}", body]
+    if report.verify:
+        parts += ["## Verify", "\n".join(f"- {sentence}" for sentence in verdicts(report))]
     parts += [f"## {title}\n\n![{title}]({name})" for title, name in figures.items()]
     return "\n\n".join(parts) + "\n"
 
@@ -185,6 +191,13 @@ def notes(report: Report) -> Iterator[str]:
     if not report.findings:
         yield "no alarm fired"
     yield from report.training
+
+
+def verdicts(report: Report) -> Iterator[str]:
+    """One sentence per falsifiable prediction: its number, what became of it, the statistic, what was planted."""
+    for own in report.verify:
+        planted = f"; {own['planted']}" if own["planted"] else ""
+        yield f"{own['requirement']} {own['outcome']}: {own['claim']}. {own['says']}{planted}"
 
 
 def tables(report: Report) -> list[TextTable]:

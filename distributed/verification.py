@@ -1,0 +1,97 @@
+"""Gathers what the predictions R90-R93 are tested on for one run: other runs, a search, the truth of a simulated store.
+
+The tests themselves are in `verify`. Several runs of one store (seeds) add their gates to those of the run; everything
+else is about the run alone. Raises `UserError` for a run or search that does not belong to the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_pipeline.errors import UserError
+from data_pipeline.simulated_truth import read_truth
+from data_pipeline.store import Store
+from distributed.line_views import LineView
+from distributed.records import EPOCHS, read_records
+from distributed.verify import (
+    Verdict,
+    factors_are_recovered,
+    gates_are_bimodal,
+    invariant_tells_nothing,
+    unseen_lie_inside,
+    weights_are_sensitive,
+)
+
+TRIALS, RUNS = "trials.parquet", "runs"
+"""A search's table of trials and its folder of runs."""
+TERMS = "objective.terms."
+
+
+def verify_run(
+    views: Sequence[LineView], more_gates: Sequence[NDArray[np.float64]], store: Store, search: Path | None
+) -> list[dict[str, Any]]:
+    """The verdicts on R90-R93 as plain values, and on a simulated store that on the planted factors.
+
+    `views` of the run's lines, `more_gates` (V,) of other runs, `search` the folder of a search or None.
+    """
+    truth = read_truth(store, "lines") if store.manifest.truth else None
+    place = [store.lines.index(view.line) for view in views]
+    latent = None if truth is None else truth.full("latent")[place].astype(np.float64)
+    gain = None if truth is None else truth.full("gain")[place].astype(np.float64)
+    trained = np.array([view.trained for view in views])
+    environments = [view.environment for view in views]
+    known, new = (_stacked(environments, trained == side) for side in (True, False))
+    gates = np.concatenate([*[view.gates for view in views], *more_gates])
+    verdicts = [
+        gates_are_bimodal(gates, None if gain is None else gain.ravel()),
+        _independence([view for view in views if view.trained], store),
+        unseen_lie_inside(known, new, None if latent is None else (latent[trained], latent[~trained])),
+        *weights_are_sensitive(pd.DataFrame() if search is None else read_trials(search)),
+    ]
+    if latent is not None:
+        verdicts.append(factors_are_recovered(np.stack([own.mean(axis=0) for own in environments]), latent))
+    return [asdict(verdict) for verdict in verdicts]
+
+
+def _stacked(environments: list[NDArray[np.float64]], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return np.stack([environments[index] for index in np.flatnonzero(chosen)])
+
+
+def _independence(views: list[LineView], store: Store) -> Verdict:
+    codes = np.concatenate([view.invariant for view in views])
+    rows = np.concatenate([view.rows for view in views])
+    line = np.repeat(np.arange(len(views)), [len(view.rows) for view in views])
+    environment = np.stack([view.environment.mean(axis=0) for view in views])
+    return invariant_tells_nothing(codes, line, store.pairs.promoter[rows], environment)
+
+
+def read_trials(search: Path) -> pd.DataFrame:
+    """The finished trials of a search as `verify.weights_are_sensitive` reads them; raises `UserError`."""
+    if not (search / TRIALS).is_file():
+        raise UserError(
+            f"{search} is no folder of a search: it has no {TRIALS}; give the folder that tune/search.py made"
+        )
+    table = pd.read_parquet(search / TRIALS)
+    table = table[table["state"] == "complete"]
+    searched = [name for name in table.columns if name.startswith(TERMS) and name.endswith((".weight", ".ratio"))]
+    found = pd.DataFrame({"score": table["score"]})
+    for name in searched:
+        term, kind = name.removeprefix(TERMS).rsplit(".", 1)
+        found[f"{kind}/{term}"] = table[name].astype(float)
+        found[f"share/{term}"] = [_share(search, runs, term) for runs in table["runs"]]
+    return found
+
+
+def _share(search: Path, runs: Sequence[str], term: str) -> float:
+    """Mean over a trial's runs of the last epoch's gradient of `term` relative to the task's; NaN where unmeasured."""
+    key = f"mean/gradient_ratio/{term}"
+    epochs = [read_records(search / RUNS / run / EPOCHS) for run in runs]
+    last = [float(table[key].iloc[-1]) for table in epochs if key in table]
+    return float(np.mean(last)) if last else float("nan")

@@ -1,0 +1,277 @@
+"""The records' falsifiable predictions (R90-R93) on a trained model: confirmed, refuted or not testable, and why.
+
+Functions of arrays; each returns a `Verdict` with its statistic, and says where the data cannot decide rather than
+deciding. R90: gates are bimodal. R91: z_I tells nothing of the line, hence nothing of z_E, which follows from it. R92:
+z_E of unseen lines lies in the hull of the training lines'. R93: loss weights in [.5, 2] act, .1 does not. On a
+simulated store what was planted stands beside each, and the learnt environments are compared with the planted ones.
+Cost: seconds, for the networks of R91.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import ttest_ind
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
+
+from model.alarms import DROWNED
+from model.dependence import distance_correlation
+from model.geometry import LEAST_GATES, bimodality, hull_distance, hull_test, recovery
+from model.intervals import draw_clusters, interval
+
+Floats = NDArray[np.float64]
+Outcome = Literal["confirmed", "refuted", "not testable"]
+
+NOTHING = 0.05
+"""Nats below which information about the line counts as none; six lines have 1.79 to tell."""
+LEAK = 0.1
+"""Nats planted into the codes to see whether a network finds that much in so many pairs."""
+SURE = 0.95
+"""Share of resampled supports that must agree on which side of the hull a line lies."""
+RESAMPLES = 200
+MOST_FOR_DISTANCES = 600
+"""Pairs that enter the distance correlation, whose cost grows with their square."""
+WEAK, STRONG = (0.05, 0.2), (0.5, 2.0)
+"""Weights around .1, which should do nothing, and those which should act."""
+FEWEST_TRIALS = 3
+"""Trials in each range of weights below which a range has no spread to speak of."""
+HIGH_BY_CHANCE = 0.95
+"""A canonical correlation that shuffled lines reach on average shows nothing."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one prediction."""
+
+    requirement: str
+    claim: str
+    outcome: Outcome
+    says: str
+    """The statistic, or why there is none."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """Its numbers."""
+    planted: str = ""
+    """What the truth of a simulated store says of the same claim; empty elsewhere."""
+
+
+def gates_are_bimodal(gates: Floats, planted: Floats | None = None) -> Verdict:
+    """R90 on the effective gates (V,) over channels, lines and runs; `planted` (P,) gains of a simulated store.
+
+    w itself is positive by construction, because (w, R) and (-w, -R) are the same model (X8).
+    """
+    claim = "the gates open or close: their distribution has two modes"
+    found = bimodality(gates)
+    figures = {"gates": found.count, "dip": found.dip, "p": found.p, "coefficient": found.coefficient}
+    figures |= {"open": float((gates > 1).mean()), "sd": float(gates.std())}
+    if np.ptp(gates) < 1e-6:
+        return Verdict("R90", claim, "not testable", "all gates are equal: this energy has no gates", figures)
+    if not found.testable:
+        says = f"{found.count} gates are too few, {LEAST_GATES} are needed: more channels, lines or runs (--beside)"
+        return Verdict("R90", claim, "not testable", says, figures)
+    says = (
+        f"dip {found.dip:.3f} (p {found.p:.3f}), bimodality coefficient {found.coefficient:.2f} (two modes above "
+        f".56, both must say so) over {found.count} gates, {figures['open']:.0%} of them above neutral"
+    )
+    return Verdict("R90", claim, "confirmed" if found.bimodal else "refuted", says, figures, _planted_modes(planted))
+
+
+def _planted_modes(planted: Floats | None) -> str:
+    if planted is None:
+        return ""
+    truth = bimodality(planted)
+    modes = "two modes" if truth.dip > 0 and truth.p < 0.05 and truth.coefficient > 5 / 9 else "not two modes"
+    return f"the {truth.count} planted gains have {modes} (dip p {truth.p:.3f}, coefficient {truth.coefficient:.2f})"
+
+
+def line_information(
+    codes: Floats, line: NDArray[np.integer[Any]], cluster: NDArray[np.integer[Any]], seed: int = 0
+) -> tuple[float, float, float]:
+    """Nats that fresh networks find about the line (n,) in codes (n, d), with a 95% interval over clusters (n,).
+
+    Half of the clusters train a network that is judged on the other half, and the other way round; H(line) minus its
+    cross-entropy is a lower bound of I(code; line), and may be below 0 where there is nothing to find.
+    """
+    names, member = np.unique(cluster, return_inverse=True)
+    half = np.random.default_rng(seed).permutation(len(names))[member] % 2 == 0
+    told = np.zeros(len(codes))
+    for train, test in ((half, ~half), (~half, half)):
+        told[test] = _told(codes, line, train, test, seed)
+    draws = draw_clusters(cluster, seed=seed)
+    sums, sizes = (np.bincount(draws.codes, weights=weight) @ draws.counts for weight in (told, np.ones(len(told))))
+    low, high = interval(sums / np.maximum(sizes, 1), draws)
+    return float(told.mean()), low, high
+
+
+def _told(
+    codes: Floats,
+    line: NDArray[np.integer[Any]],
+    train: NDArray[np.bool_],
+    test: NDArray[np.bool_],
+    seed: int,
+) -> Floats:
+    """(tested,) log q(line|code) - log p(line) of the pairs in `test`, q learnt on those in `train`, both (n,) bool."""
+    scale = StandardScaler().fit(codes[train])
+    network = MLPClassifier((32,), alpha=1e-2, max_iter=200, early_stopping=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A probe cut off early is a weaker probe, not a failure.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        network.fit(scale.transform(codes[train]), line[train])
+    chances = network.predict_proba(scale.transform(codes[test]))
+    place = np.searchsorted(network.classes_, line[test])
+    share = np.bincount(place, minlength=len(network.classes_)) / len(place)
+    found: Floats = np.log(np.clip(chances[np.arange(len(place)), place], 1e-12, None)) - np.log(share[place])
+    return found
+
+
+def invariant_tells_nothing(
+    codes: Floats, line: NDArray[np.integer[Any]], cluster: NDArray[np.integer[Any]], environment: Floats
+) -> Verdict:
+    """R91 on z_I codes (n, dI) of pairs of training lines (n,), promoters as clusters (n,), z_E per line (C, dE)."""
+    claim = "z_I and z_E share no information"
+    lines = len(np.unique(line))
+    if lines < 2:
+        return Verdict("R91", claim, "not testable", "one training line has nothing to be told from")
+    nats, low, high = line_information(codes, line, cluster)
+    leak = line_information(_with_leak(codes, line), line, cluster)[0]
+    figures = {"nats": nats, "low": low, "high": high, "most": math.log(lines), "with_leak": leak}
+    figures["distance_correlation"] = _distance_correlation(codes, environment[line])
+    says = (
+        f"a fresh network reads {nats:.3f} nats [{low:.3f}, {high:.3f}] of at most {math.log(lines):.2f} about the "
+        f"line off z_I, which bounds what z_I tells of z_E; distance correlation of the two "
+        f"{figures['distance_correlation']:.3f}; counts as none below {NOTHING}"
+    )
+    if low > NOTHING:
+        return Verdict("R91", claim, "refuted", says, figures)
+    if leak < NOTHING:
+        # That nothing is found then says nothing.
+        says = f"{len(codes)} pairs are too few: of {LEAK} nats planted into z_I, {leak:.3f} are found; {says}"
+        return Verdict("R91", claim, "not testable", says, figures)
+    if high < NOTHING:
+        return Verdict("R91", claim, "confirmed", says, figures)
+    return Verdict("R91", claim, "not testable", f"the interval leaves it open: {says}", figures)
+
+
+def _with_leak(codes: Floats, line: NDArray[np.integer[Any]]) -> Floats:
+    """Codes (n, d) with one column more that tells about `LEAK` nats of the line (n,): 1/2 log(1 + snr)."""
+    place = (line - line.mean()) / line.std()
+    noise = np.random.default_rng(0).normal(size=len(line))
+    return np.column_stack([codes, math.sqrt(math.expm1(2 * LEAK)) * place + noise])
+
+
+def _distance_correlation(a: Floats, b: Floats) -> float:
+    part = np.linspace(0, len(a) - 1, min(MOST_FOR_DISTANCES, len(a))).astype(np.int64)
+    return float(distance_correlation(torch.from_numpy(a[part]), torch.from_numpy(b[part])))
+
+
+def unseen_lie_inside(
+    training: Floats, unseen: Floats, planted: tuple[Floats, Floats] | None = None, seed: int = 0
+) -> Verdict:
+    """R92 on z_E of training lines (C, draws, dE) and unseen lines (U, draws, dE); `planted` latents (C, q), (U, q).
+
+    In the first min(2, C-2) principal directions of the training lines: with C-1 or more dimensions every new point is
+    outside. Support sets are resampled, so that the verdict does not hang on those that were drawn.
+    """
+    claim = "z_E of unseen lines lies inside the hull of the training lines'"
+    components = min(2, len(training) - 2)
+    means = training.mean(axis=1)
+    if np.ptp(means, axis=0).max() < 1e-9:
+        return Verdict("R92", claim, "not testable", "z_E is the same for every line")
+    test = hull_test(means, unseen.mean(axis=1), components)
+    if not test.testable:
+        return Verdict("R92", claim, "not testable", test.reason)
+    inside = _share_inside(training, unseen, components, seed)
+    figures = {"inside": inside, "distance": test.distance, "ratio": test.ratio, "p": test.p, "components": components}
+    says = (
+        f"in {components} principal direction{'s' * (components > 1)} of {len(training)} lines, inside for "
+        f"{', '.join(f'{share:.0%}' for share in inside)} of resampled supports; distance over that of a left-out "
+        f"training line {', '.join(f'{ratio:.2f}' for ratio in test.ratio)} (share of training lines as far out "
+        f"{', '.join(f'{p:.2f}' for p in test.p)}); in all {means.shape[1]} dimensions "
+        + ("nothing could be inside" if means.shape[1] >= len(training) - 1 else "it could be tested too")
+    )
+    truth = _planted_hull(*planted) if planted else ""
+    if (inside >= SURE).all():
+        return Verdict("R92", claim, "confirmed", says, figures, truth)
+    if (inside <= 1 - SURE).any():
+        return Verdict("R92", claim, "refuted", says, figures, truth)
+    return Verdict("R92", claim, "not testable", f"the supports leave it open: {says}", figures, truth)
+
+
+def _share_inside(training: Floats, unseen: Floats, components: int, seed: int) -> Floats:
+    """(U,) share of resampled support sets with which each unseen line is inside."""
+    rng = np.random.default_rng(seed)
+    inside = np.zeros(len(unseen))
+    for _ in range(RESAMPLES):
+        known, new = (
+            np.stack([line[rng.integers(0, len(line), len(line))].mean(axis=0) for line in lines])
+            for lines in (training, unseen)
+        )
+        centre = known.mean(axis=0)
+        axes = np.linalg.svd(known - centre, full_matrices=False)[2][:components].T
+        inside += [hull_distance((known - centre) @ axes, (line - centre) @ axes) == 0 for line in new]
+    return inside / RESAMPLES
+
+
+def _planted_hull(training: Floats, unseen: Floats) -> str:
+    sides = ["inside" if hull_distance(training, line) == 0 else "outside" for line in unseen]
+    return f"the planted latents of the unseen lines are {', '.join(sides)}"
+
+
+def weights_are_sensitive(trials: pd.DataFrame) -> list[Verdict]:
+    """R93 on the trials of a search: columns `score`, and per searched term `weight/T` or `ratio/T` and `share/T`.
+
+    `share/T` is the gradient of term T relative to the task's, as the trial's runs measured it. Under a weight that is
+    what says whether the term acts; a ratio sets it, and then only the score can say.
+    """
+    terms = [str(name).split("/") for name in trials.columns if str(name).startswith(("weight/", "ratio/"))]
+    if not terms:
+        says = "no search of loss weights was given (--search)"
+        return [Verdict("R93", "loss weights in [.5, 2] act, .1 does not", "not testable", says)]
+    return [_sensitive(trials, kind, term) for kind, term in terms]
+
+
+def _sensitive(trials: pd.DataFrame, kind: str, term: str) -> Verdict:
+    claim = f"{term}: a {kind} in [.5, 2] acts, .1 does not"
+    weak, strong = (trials[trials[f"{kind}/{term}"].between(*span)] for span in (WEAK, STRONG))
+    figures: dict[str, Any] = {"weak_trials": len(weak), "strong_trials": len(strong)}
+    if min(len(weak), len(strong)) < FEWEST_TRIALS:
+        says = f"{len(weak)} trials near .1 and {len(strong)} in [.5, 2]; {FEWEST_TRIALS} of each are needed"
+        return Verdict("R93", claim, "not testable", says, figures)
+    score = ttest_ind(strong["score"], weak["score"], equal_var=False).confidence_interval()
+    figures["score_low"], figures["score_high"] = float(score.low), float(score.high)
+    changes = f"average precision differs by [{score.low:+.3f}, {score.high:+.3f}]"
+    if kind == "ratio":
+        outcome: Outcome = "confirmed" if score.low > 0 or score.high < 0 else "refuted"
+        return Verdict(
+            "R93", claim, outcome, f"the balancer holds the gradient, so the score decides: {changes}", figures
+        )
+    little, much = (float(part[f"share/{term}"].median()) for part in (weak, strong))
+    figures |= {"weak_share": little, "strong_share": much}
+    if not math.isfinite(little + much):
+        return Verdict("R93", claim, "not testable", f"the runs measured no gradients of {term}; {changes}", figures)
+    says = f"gradient {little:.2g} of the task's near .1, {much:.2g} in [.5, 2]; {DROWNED} counts as drowned; {changes}"
+    return Verdict("R93", claim, "confirmed" if little < DROWNED <= much else "refuted", says, figures)
+
+
+def factors_are_recovered(learnt: Floats, planted: Floats) -> Verdict:
+    """The learnt z_E (C, dE) against the planted latents (C, q) of a simulated store, up to a linear map."""
+    claim = "the learnt environments are the planted ones up to a linear map"
+    if np.ptp(learnt, axis=0).max() < 1e-9:
+        return Verdict("recovery", claim, "not testable", "z_E is the same for every line")
+    found = recovery(learnt, planted)
+    figures = {"correlations": found.correlations, "chance": found.chance, "p": found.p}
+    says = (
+        f"canonical correlations {', '.join(f'{value:.3f}' for value in found.correlations)} over {len(learnt)} lines; "
+        f"shuffled lines reach {found.chance:.3f} on average, p {found.p:.3f}"
+    )
+    if found.chance > HIGH_BY_CHANCE:
+        return Verdict("recovery", claim, "not testable", f"too few lines: {says}", figures)
+    return Verdict("recovery", claim, "confirmed" if found.p < 0.05 else "refuted", says, figures)

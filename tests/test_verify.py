@@ -1,0 +1,223 @@
+"""Each falsifiable prediction on constructed cases: confirmed, refuted where that was planted, and not testable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from rich.console import Console
+from tiny_models import tiny_run
+from tiny_training import tiny_store
+
+from data_pipeline.errors import UserError
+from data_pipeline.store import Store
+from distributed.evaluate import evaluate
+from distributed.quadrants import EvaluationSettings
+from distributed.records import EPOCHS
+from distributed.verification import read_trials
+from distributed.verify import (
+    factors_are_recovered,
+    gates_are_bimodal,
+    invariant_tells_nothing,
+    line_information,
+    unseen_lie_inside,
+    weights_are_sensitive,
+)
+
+Floats = NDArray[np.float64]
+
+
+def noisy(centres: Floats, noise: float = 0.05, draws: int = 20) -> Floats:
+    """(lines, draws, d) environments scattered about (lines, d) centres."""
+    return centres[:, None] + noise * np.random.default_rng(1).normal(size=(len(centres), draws, centres.shape[1]))
+
+
+def circle(count: int, dimensions: int = 2) -> Floats:
+    """(count, dimensions) points on a circle in the first two dimensions."""
+    angle = 2 * np.pi * np.arange(count) / count
+    return np.pad(np.stack([np.cos(angle), np.sin(angle)], axis=1), ((0, 0), (0, dimensions - 2)))
+
+
+def pairs_of_lines(shift: float, lines: int = 3, pairs: int = 600) -> tuple[Floats, NDArray[np.int64], Floats]:
+    """z_I (n, 8), lines (n,) and z_E (lines, 2), the mean of z_I moving with the line by `shift`."""
+    rng = np.random.default_rng(0)
+    line = np.repeat(np.arange(lines), pairs)
+    codes = rng.normal(size=(lines * pairs, 8))
+    codes[:, 0] += shift * line
+    return codes, line, rng.normal(size=(lines, 2))
+
+
+def test_R90_gates_that_open_or_close_confirm_it() -> None:
+    rng = np.random.default_rng(1)
+    gates = np.concatenate([rng.normal(0.3, 0.1, 30), rng.normal(1.7, 0.1, 30)])
+    found = gates_are_bimodal(gates, planted=gates)
+    assert found.outcome == "confirmed"
+    assert found.figures["open"] == 0.5
+    assert "have two modes" in found.planted
+
+
+def test_R90_gates_about_one_value_refute_it() -> None:
+    assert gates_are_bimodal(np.random.default_rng(1).normal(1.0, 0.1, 60)).outcome == "refuted"
+
+
+def test_R90_few_gates_or_none_cannot_tell() -> None:
+    few = gates_are_bimodal(np.tile([0.2, 1.8], 12))
+    assert few.outcome == "not testable"
+    assert "24 gates are too few" in few.says
+    assert "no gates" in gates_are_bimodal(np.ones(60)).says
+
+
+def test_R91_codes_without_the_line_confirm_it() -> None:
+    codes, line, environment = pairs_of_lines(shift=0.0)
+    found = invariant_tells_nothing(codes, line, np.arange(len(line)) % 200, environment)
+    assert found.outcome == "confirmed"
+    assert found.figures["high"] < 0.05
+
+
+def test_R91_a_line_that_was_left_in_the_codes_refutes_it() -> None:
+    codes, line, environment = pairs_of_lines(shift=2.0)
+    found = invariant_tells_nothing(codes, line, np.arange(len(line)) % 200, environment)
+    assert found.outcome == "refuted"
+    assert 0.3 < found.figures["low"] < found.figures["nats"] < found.figures["high"] < np.log(3)
+
+
+def test_R91_few_pairs_cannot_tell() -> None:
+    codes, line, environment = pairs_of_lines(shift=0.5, pairs=40)
+    found = invariant_tells_nothing(codes, line, np.arange(len(line)) % 10, environment)
+    assert found.outcome == "not testable"
+    assert "120 pairs are too few" in found.says
+    assert invariant_tells_nothing(codes, 0 * line, line, environment[:1]).outcome == "not testable"
+
+
+def test_R91_elements_that_stand_in_one_line_only_are_not_read_as_information() -> None:
+    # Every cluster has a code of its own and lies in one line: a split by pairs would read the line off the cluster.
+    cluster = np.repeat(np.arange(60), 20)
+    codes = np.random.default_rng(0).normal(size=(60, 8))[cluster]
+    nats, _, high = line_information(codes, cluster % 2, cluster)
+    assert nats < 0.05
+    assert high < 0.2
+
+
+def test_R92_a_mixture_of_training_lines_confirms_it() -> None:
+    known = circle(9, 6)
+    found = unseen_lie_inside(noisy(known), noisy(known[[0, 4]].mean(axis=0, keepdims=True)), (known, 0.1 * known[:1]))
+    assert found.outcome == "confirmed"
+    assert found.figures["ratio"][0] == 0
+    assert "inside" in found.planted
+
+
+def test_R92_a_line_beyond_all_others_refutes_it() -> None:
+    known = circle(9, 6)
+    found = unseen_lie_inside(noisy(known), noisy(np.stack([0 * known[0], 2 * known[0]])), (known, 2 * known[:1]))
+    assert found.outcome == "refuted"
+    assert found.figures["inside"] == pytest.approx([1, 0])
+    assert found.figures["ratio"][1] > 2
+    assert "outside" in found.planted
+
+
+def test_R92_lines_at_the_edge_and_too_few_or_equal_lines_cannot_tell() -> None:
+    known = circle(9, 6)
+    edge = noisy((known[:1] + known[1:2]) / 2, noise=0.5)
+    assert unseen_lie_inside(noisy(known, noise=0.5), edge).outcome == "not testable"
+    two = unseen_lie_inside(noisy(known[:2]), noisy(known[:1]))
+    assert two.outcome == "not testable"
+    assert "outside their hull" in two.says
+    assert "same for every line" in unseen_lie_inside(np.zeros((9, 5, 6)), np.zeros((1, 5, 6))).says
+
+
+def trials(shares: tuple[float, float], kind: str = "weight", gain: float = 0.0) -> pd.DataFrame:
+    """Five trials near .1 and five in [.5, 2], with gradient shares as given and a score that differs by `gain`."""
+    small, large = np.linspace(0.06, 0.15, 5), np.linspace(0.6, 1.9, 5)
+    score = 0.5 + 0.01 * np.tile([-1, 0, 1, 0, 0], 2) + np.repeat([0.0, gain], 5)
+    share = np.repeat(shares, 5)
+    return pd.DataFrame({f"{kind}/grl": np.concatenate([small, large]), "share/grl": share, "score": score})
+
+
+def test_R93_a_weight_that_drowns_at_a_tenth_confirms_it() -> None:
+    (found,) = weights_are_sensitive(trials((0.01, 0.2)))
+    assert found.outcome == "confirmed"
+    assert found.figures["strong_share"] == 0.2
+
+
+@pytest.mark.parametrize("shares", [(0.3, 3.0), (0.001, 0.01)])
+def test_R93_a_weight_that_acts_at_a_tenth_or_nowhere_refutes_it(shares: tuple[float, float]) -> None:
+    assert weights_are_sensitive(trials(shares))[0].outcome == "refuted"
+
+
+@pytest.mark.parametrize(("gain", "outcome"), [(0.1, "confirmed"), (-0.1, "confirmed"), (0.0, "refuted")])
+def test_R93_under_a_held_gradient_the_score_decides(gain: float, outcome: str) -> None:
+    assert weights_are_sensitive(trials((0.1, 1.0), "ratio", gain))[0].outcome == outcome
+
+
+def test_R93_needs_a_search_with_trials_in_both_ranges_and_measured_gradients() -> None:
+    assert "--search" in weights_are_sensitive(pd.DataFrame())[0].says
+    assert "3 of each" in weights_are_sensitive(trials((0.1, 1.0)).iloc[:6])[0].says
+    unmeasured = weights_are_sensitive(trials((float("nan"), 1.0)))[0]
+    assert (unmeasured.outcome, "no gradients" in unmeasured.says) == ("not testable", True)
+
+
+def test_planted_factors_are_recovered_noise_is_not_and_few_lines_cannot_tell() -> None:
+    rng = np.random.default_rng(1)
+    latent = rng.normal(size=(12, 2))
+    assert factors_are_recovered(latent @ rng.normal(size=(2, 16)), latent).outcome == "confirmed"
+    assert factors_are_recovered(rng.normal(size=(12, 16)), latent).outcome == "refuted"
+    assert factors_are_recovered(rng.normal(size=(4, 16)), latent[:4]).outcome == "not testable"
+    assert factors_are_recovered(np.zeros((12, 16)), latent).outcome == "not testable"
+
+
+def test_a_search_folder_gives_scores_values_and_gradient_shares(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "state": ["complete", "stopped", "complete"],
+            "score": [0.5, 0.4, 0.6],
+            "objective.terms.grl.weight": [0.1, 1.0, 1.5],
+            "optimiser.lr": [1e-3, 1e-3, 1e-3],
+            "runs": [["trial-0000-a", "trial-0000-b"], [], ["trial-0002-a"]],
+        }
+    )
+    table.to_parquet(tmp_path / "trials.parquet")
+    for run, share in (("trial-0000-a", 0.1), ("trial-0000-b", 0.3)):
+        file = tmp_path / "runs" / run / EPOCHS
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps({"step": 9, "mean/gradient_ratio/grl": share}) + "\n")
+    found = read_trials(tmp_path)
+    assert found["weight/grl"].to_list() == [0.1, 1.5]
+    assert found["share/grl"].to_list() == pytest.approx([0.2, float("nan")], nan_ok=True)
+    assert found["score"].to_list() == [0.5, 0.6]
+    with pytest.raises(UserError, match="no folder of a search"):
+        read_trials(tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return tiny_store(tmp_path_factory.mktemp("verify") / "store")
+
+
+def verdicts_of(run: Path, beside: Path) -> list[dict[str, Any]]:
+    evaluate(run, run / "report", EvaluationSettings(draws=100), 60, Console(quiet=True), [beside])
+    found: list[dict[str, Any]] = json.loads((run / "report/report.json").read_text())["verify"]
+    return found
+
+
+def test_a_report_says_what_became_of_every_prediction(store: Store, tmp_path: Path) -> None:
+    run = tiny_run(tmp_path, store)
+    told = verdicts_of(run, tiny_run(tmp_path, store, name="other"))
+    assert [one["requirement"] for one in told] == ["R90", "R91", "R92", "R93", "recovery"]
+    assert {one["outcome"] for one in told} <= {"confirmed", "refuted", "not testable"}
+    # 4 channels, 4 lines, two runs.
+    assert told[0]["figures"]["gates"] == 32
+    page = (run / "report/report.md").read_text()
+    assert "## Verify" in page
+    assert all(f"{one['requirement']} {one['outcome']}: {one['claim']}" in page for one in told)
+
+
+def test_a_run_of_another_store_cannot_stand_beside(store: Store, tmp_path: Path) -> None:
+    other = tiny_store(tmp_path / "store", "seed=2")
+    run, stranger = tiny_run(tmp_path, store), tiny_run(tmp_path, other, name="stranger")
+    with pytest.raises(UserError, match="another store"):
+        verdicts_of(run, stranger)
