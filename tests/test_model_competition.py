@@ -28,11 +28,9 @@ from model.competition import (
 from model.episode_model import EpisodeModel, ModelSettings
 from model.objective import TrainingModule
 from model.opportunist import Opportunist
-from model.prototype_graph import PrototypeGraph, adjacency, convolution, page_rank, transition
 from model.student import CompetitionSettings, Student
 from model.terms import TermValue
 
-TRIANGLE_AND_TAIL = torch.tensor([[0.0, 1, 1, 0], [1, 0, 1, 0], [1, 1, 0, 1], [0, 0, 1, 0]], dtype=torch.double)
 QUIET = {"terms": {"grl": {"on": False}, "corr": {"on": False}}, "curriculum": {"warm_epochs": 0.0, "ramp_epochs": 0.0}}
 
 
@@ -73,30 +71,6 @@ def caught(module: TrainingModule) -> tuple[TermValue, Competition, Any]:
     module(episodes(seed=7), step=2, epoch=3.0)
     scores, value = seen[-1]
     return value, term, scores
-
-
-def test_T7_1_rows_sum_to_one_and_no_spread_is_the_identity() -> None:
-    step = transition(torch.rand(5, 5, dtype=torch.double).fill_diagonal_(0))
-    for spread in (0.0, 0.3, 0.9):
-        assert torch.allclose(page_rank(step, spread).sum(dim=1), torch.ones(5, dtype=torch.double))
-    assert torch.allclose(page_rank(step, 0.0), torch.eye(5, dtype=torch.double))
-    assert torch.allclose(convolution(TRIANGLE_AND_TAIL).sum(dim=1), torch.ones(4, dtype=torch.double))
-
-
-def test_T7_1_full_spread_is_the_stationary_distribution() -> None:
-    expected = torch.tensor([0.25, 0.25, 0.375, 0.125], dtype=torch.double)
-    assert torch.allclose(TRIANGLE_AND_TAIL.sum(dim=1) / TRIANGLE_AND_TAIL.sum(), expected)
-    assert torch.allclose(page_rank(transition(TRIANGLE_AND_TAIL), 1 - 1e-9), expected.expand(4, 4), atol=1e-7)
-
-
-def test_T7_1_a_line_without_neighbours_keeps_its_own_prototype() -> None:
-    graph = PrototypeGraph("tree", {}, 3, 2, memory=0.9, propagation="ppr", spread=0.9)
-    own = torch.randn(1, 2)
-    graph.observe(torch.tensor([1]), own)
-    reach, smoothed, seen = graph()
-    assert seen.tolist() == [False, True, False]
-    assert torch.allclose(reach, torch.eye(3))
-    assert torch.allclose(smoothed[1:2], own, atol=1e-6)
 
 
 def test_T7_2_pull_and_push_never_reach_trunk_u_or_support_codes() -> None:
@@ -207,22 +181,6 @@ def test_T7_5_the_graph_is_not_the_identity() -> None:
     prototypes, _ = module.model.student.graph.prototypes()
     assert torch.allclose(smoothed, reach @ prototypes, atol=1e-6)
     assert not torch.allclose(smoothed, prototypes, atol=1e-3)
-
-
-@pytest.mark.parametrize("propagation", ["ppr", "gcn"])
-def test_T7_5_either_propagation_mixes_neighbours(propagation: Any) -> None:
-    graph = PrototypeGraph("features", {}, 4, 2, 0.9, propagation, 0.5)
-    graph.set_lines(list("abcd"), torch.randn(4, 3))
-    graph.observe(torch.arange(4), torch.randn(4, 2))
-    reach, _, _ = graph()
-    assert torch.allclose(reach.sum(dim=1), torch.ones(4), atol=1e-6)
-    assert (reach - torch.diag(reach.diagonal()) > 0).sum() == 12
-
-
-def test_T7_5_nearer_lines_weigh_more_and_nobody_is_its_own_neighbour() -> None:
-    distance = torch.tensor([[0.0, 2, 4], [2, 0, 4], [4, 4, 0]])
-    assert adjacency(distance, "tree")[0].tolist() == [0.0, 0.25, 0.0625]
-    assert adjacency(distance, "features")[0].tolist() == pytest.approx([0.0, math.exp(-2), math.exp(-8)])
 
 
 def test_T7_6_without_competition_every_logit_is_bit_equal_to_the_base_model() -> None:
