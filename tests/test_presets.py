@@ -130,6 +130,19 @@ def test_records_differ_in_what_they_proposed() -> None:
     assert [preset for preset in PRESETS if made[preset].objective.terms.sparse.on] == ["record_24"]
 
 
+@pytest.mark.parametrize("preset", RECORDS)
+def test_a_record_laid_over_the_default_keeps_none_of_its_mechanisms(preset: str) -> None:
+    # As an ablation does it.
+    over = load(RunSettings, [FOLDER / "default.yaml", FOLDER / f"{preset}.yaml"], SHORT)
+    alone = settings_of(preset)
+    assert over.model.energy.model_copy(update={"shift": alone.model.energy.shift}) == alone.model.energy
+    assert over.model.model_copy(update={"energy": alone.model.energy}) == alone.model
+    assert over.objective.balance.mode == alone.objective.balance.mode
+    assert {name for name, own in over.objective.terms if own.on} == {
+        name for name, own in alone.objective.terms if own.on
+    }
+
+
 def test_presets_of_records_with_a_graph_or_hierarchy_know_the_records_lines() -> None:
     lines = {"GM12878", "K562", "HUVEC", "IMR90", "HeLa-S3", "NHEK"}
     known = [preset for preset in RECORDS if settings_of(preset).model.tissues]
