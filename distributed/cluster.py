@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from typing import Literal
 
 import ray
 
 from data_pipeline.errors import UserError
 from distributed.settings import RunSettings
+
+JOINING_SECONDS = 60.0
+"""How long a job waits for the hosts of a cluster that has just come up."""
 
 SPARE_CPUS = 1
 """CPUs kept free for drivers and controllers."""
@@ -42,7 +46,7 @@ def join_ray(cpus: float) -> None:
 
 def resolve_device(settings: RunSettings) -> Literal["cpu", "cuda"]:
     """The device the workers will use; raises `UserError` if a GPU or CPUs are asked for that the cluster lacks."""
-    total = ray.cluster_resources()
+    total = _resources(needed_cpus(settings))
     gpus, count = total.get("GPU", 0), settings.workers.count
     wanted = settings.engine.device
     if wanted == "cuda" and gpus < count:
@@ -57,3 +61,14 @@ def resolve_device(settings: RunSettings) -> Literal["cpu", "cuda"]:
             f"{SPARE_CPUS} spare) and this cluster has {total.get('CPU', 0):g}; lower workers.count or workers.cpus"
         )
     return "cuda" if wanted == "cuda" or (wanted == "auto" and gpus >= count) else "cpu"
+
+
+def _resources(cpus: float) -> dict[str, float]:
+    """What the cluster has; hosts of a real cluster join one by one, so it gets a minute to have `cpus` CPUs."""
+    patience = JOINING_SECONDS if os.environ.get("RAY_ADDRESS") else 0.0
+    until = time.monotonic() + patience
+    total: dict[str, float] = ray.cluster_resources()
+    while total.get("CPU", 0) < cpus and time.monotonic() < until:
+        time.sleep(1)
+        total = ray.cluster_resources()
+    return total

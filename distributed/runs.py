@@ -33,6 +33,9 @@ FREE_TO_CHANGE = ("engine", "workers", "stream", "scoring", "train.max_failures"
                   "train.checkpoint_every", "train.patience")  # fmt: skip
 """Settings that may differ when a run is resumed, because they do not change what a step computes."""
 
+PACKAGES = ("torch", "ray", "deepspeed", "numpy", "pyarrow", "prism-epi")
+"""Packages whose versions are recorded."""
+
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 
 
@@ -98,14 +101,25 @@ def read_record(run: Path) -> RunRecord:
     return validate(RunRecord, content, str(file))
 
 
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages a result depends on, for records."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            # A job brings the project's code along without installing it.
+            found[name] = "not installed"
+    return found
+
+
 def _create(run: Path, store: Path, checksum: str, settings: RunSettings) -> None:
-    packages = ("torch", "ray", "deepspeed", "numpy", "pyarrow", "prism-epi")
     record = RunRecord(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         store=str(store),
         store_checksum=checksum,
         settings=settings.model_dump(mode="json"),
-        versions={"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}},
+        versions=versions(),
     )
     # The folder appears with its record in it, so that a run killed in between can be neither half new nor resumed.
     draft = run.with_name(f".{run.name}.draft-{os.getpid()}")

@@ -12,9 +12,7 @@ of a given name is, must be what it was.
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
-import platform
 import re
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from pydantic import Field
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
 from data_pipeline.store_writer import write_durably
-from distributed.runs import FREE_TO_CHANGE
+from distributed.runs import FREE_TO_CHANGE, versions
 from tune.ablation_run import Cell, Outcome
 from tune.identity import flat
 from tune.variants import DEFAULT
@@ -92,10 +90,8 @@ def claim_ablation(folder: Path, resume: bool, record: AblationRecord) -> None:
     try:
         for part in (RUNS, OUTCOMES):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        packages = ("torch", "ray", "deepspeed", "prism-epi")
-        versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        stamped = record.model_copy(update={"created": created, "versions": versions})
+        stamped = record.model_copy(update={"created": created, "versions": versions()})
         write_durably(folder / RECORD, stamped.model_dump_json(indent=1).encode())
     except OSError as error:
         raise UserError(f"cannot create {folder}: {error.strerror}; choose a writable --runs") from error

@@ -12,9 +12,7 @@ trial's score is what it was. The number of trials may change, and so may what o
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
-import platform
 import re
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
 from data_pipeline.store import Store
 from data_pipeline.store_writer import write_durably
+from distributed.runs import versions
 from distributed.settings import RunSettings
 from tune.space import SearchSettings
 
@@ -62,7 +61,6 @@ def claim_search(
     """
     if not _NAME.match(folder.name):
         raise UserError(f"search name '{folder.name}' may only have letters, digits, '.', '_' and '-'")
-    packages = ("torch", "ray", "deepspeed", "optuna", "prism-epi")
     record = SearchRecord(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         store=str(store.path),
@@ -70,7 +68,7 @@ def claim_search(
         lines=lines,
         search=search.model_dump(mode="json"),
         run=run.model_dump(mode="json"),
-        versions={"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}},
+        versions=versions(),
     )
     if resume:
         _check(folder, read_search(folder), record)
