@@ -13,7 +13,7 @@ import datetime
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import ray
 import typer
@@ -58,31 +58,32 @@ def ablate(
     Raises `UserError` before anything is started; a run that fails is noted and the others go on.
     """
     check_ablation(folder, resume, record)
-    check_variants(store, record, settings)
-    concurrent, device = trial_capacity(settings[DEFAULT], concurrent)
+    ended = read_outcomes(folder, record.cells())
+    finished = {run: outcome for run, outcome in ended.items() if outcome.state == "complete"}
+    remaining = [cell for cell in record.cells() if cell.run not in finished]
+    check_variants(store, remaining, settings)
+    device: Literal["cpu", "cuda"] = "cpu"
+    if remaining:
+        concurrent, device = trial_capacity(settings[DEFAULT], concurrent)
     claim_ablation(folder, resume, record)
-    with held(folder):
-        ended = read_outcomes(folder, record.cells())
-        finished = {run: outcome for run, outcome in ended.items() if outcome.state == "complete"}
-        tasks = [
-            CellTask(
-                cell=cell,
-                settings=cell_settings(economical(settings[cell.variant]), cell).model_dump(mode="json"),
-                store=str(store.path),
-                checksum=store.checksum,
-                runs=str((folder / RUNS).resolve()),
-                predictions=str((folder / OUTCOMES).resolve()),
-                pairs=record.pairs,
-                device=device,
-            )
-            for cell in record.cells()
-            if cell.run not in finished
-        ]
-        with Progress(folder.name, len(record.cells()), finished) as progress:
-            for outcome in in_parallel(tasks, concurrent):
-                write_outcome(folder, outcome)
-                write_runs(folder, record)
-                progress.show(outcome)
+    tasks = [
+        CellTask(
+            cell=cell,
+            settings=cell_settings(economical(settings[cell.variant]), cell).model_dump(mode="json"),
+            store=str(store.path),
+            checksum=store.checksum,
+            runs=str((folder / RUNS).resolve()),
+            predictions=str((folder / OUTCOMES).resolve()),
+            pairs=record.pairs,
+            device=device,
+        )
+        for cell in remaining
+    ]
+    with held(folder), Progress(folder.name, len(record.cells()), len(finished)) as progress:
+        for outcome in in_parallel(tasks, concurrent):
+            write_outcome(folder, outcome)
+            write_runs(folder, record)
+            progress.show(outcome)
 
 
 def in_parallel(tasks: Sequence[CellTask], concurrent: int) -> Iterator[Outcome]:
@@ -115,14 +116,14 @@ def cell_settings(settings: RunSettings, cell: Cell) -> RunSettings:
     )
 
 
-def check_variants(store: Store, record: AblationRecord, settings: dict[str, RunSettings]) -> None:
-    """Raise `UserError` for what would fail in every run: the base on every fold, every variant on the first."""
+def check_variants(store: Store, cells: Sequence[Cell], settings: dict[str, RunSettings]) -> None:
+    """Raise `UserError` for what would fail in every run: variants are tried on one fold, the base on all."""
     seen = set()
-    for cell in record.cells():
-        fold_name = (cell.test_line, cell.valid_line)
-        if (cell.variant, fold_name) in seen or (cell.variant != DEFAULT and fold_name != record.folds[0]):
+    for cell in cells:
+        place = (cell.variant, cell.test_line, cell.valid_line) if cell.variant == DEFAULT else cell.variant
+        if place in seen:
             continue
-        seen.add((cell.variant, fold_name))
+        seen.add(place)
         own = cell_settings(settings[cell.variant], cell)
         try:
             fold = resolve_fold(store, own.fold)
@@ -161,13 +162,13 @@ def _next_line(store: Store, settings: RunSettings, test_line: str) -> str:
 class Progress:
     """A line on the terminal (plain lines in a log): runs ended, time left."""
 
-    def __init__(self, name: str, total: int, finished: dict[str, Outcome]) -> None:
-        """Begin at the runs that are `finished` of `total`."""
+    def __init__(self, name: str, total: int, finished: int) -> None:
+        """Begin at `finished` runs of `total`."""
         self._failed = 0
         tty = sys.stderr.isatty()
         self._bar = tqdm(
             total=total,
-            initial=len(finished),
+            initial=finished,
             unit="run",
             desc=name,
             dynamic_ncols=True,

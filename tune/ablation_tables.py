@@ -41,8 +41,8 @@ def notes(report: AblationReport) -> Iterator[str]:
         f"{', '.join(map(str, record.seeds))}"
     )
     yield (
-        "differences are means over runs (fold x seed), paired on the same pairs; first bracket: 95% t-interval over "
-        "runs, second: 95% cluster bootstrap over the pairs of the test lines"
+        "differences are means over runs (fold x seed), paired on the same pairs; t[]: 95% t-interval over runs, b[]: "
+        "95% cluster bootstrap over the pairs of the test lines"
     )
     yield (
         "gradient share: |weight x gradient| of a loss term over the task's at the shared representation, late in "
@@ -127,7 +127,7 @@ def _lines(title: str, rows: list[Comparison]) -> TextTable:
 
 
 def _with_intervals(contrast: Contrast) -> str:
-    over_runs, bootstrap = between(*contrast.over_runs), between(*contrast.bootstrap)
+    over_runs, bootstrap = between(*contrast.over_runs, "t"), between(*contrast.bootstrap, "b")
     return "\n".join(part for part in (f"{number(contrast.mean, '+')} {over_runs}".rstrip(), bootstrap) if part)
 
 
@@ -150,6 +150,6 @@ def number(value: float, sign: str = "") -> str:
     return f"{value:{sign}.4f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:{sign}.4f}"
 
 
-def between(low: float, high: float) -> str:
-    """An interval in brackets; empty where it does not exist."""
-    return f"[{number(low)},{number(high)}]" if math.isfinite(low) and math.isfinite(high) else ""
+def between(low: float, high: float, kind: str = "") -> str:
+    """An interval in brackets behind the letter of its `kind`; empty where it does not exist."""
+    return f"{kind}[{number(low)},{number(high)}]" if math.isfinite(low) and math.isfinite(high) else ""
