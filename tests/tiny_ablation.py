@@ -47,7 +47,8 @@ def predictions(line: str, signal: float, seed: int, environment: float = 0.0) -
     logits = noise + signal * labels
     return pd.DataFrame({
         "row": np.arange(PAIRS), "line": line, "role": "test", "quadrant": QUADRANT, "label": labels,
-        "cluster": clusters, "logit": logits, "u": logits - environment * labels, "logit_draw_0": logits, "logit_wrong_0": noise,
+        "cluster": clusters, "logit": logits, "u": logits - environment * labels,
+        "logit_draw_0": logits, "logit_wrong_0": noise,
     })  # fmt: skip
 
 

@@ -203,23 +203,24 @@ def describe(
 ) -> AblationRecord:
     """What is asked, resolved on `store`."""
     base = settings[DEFAULT]
-    records = [VariantRecord(name=DEFAULT, description="the base settings")]
+    records = {DEFAULT: VariantRecord(name=DEFAULT, description="the base settings")}
+    rival = {variant.name: variant.against for variant in variants} | {DEFAULT: DEFAULT}
     for variant in variants:
-        changes = {key: value for key, (_, value) in differences(base, settings[variant.name]).items()}
-        records.append(
-            VariantRecord(
-                name=variant.name,
-                description=variant.description,
-                against=variant.against,
-                changes=changes,
-                left_out=unmet(variant, store) or ("" if changes else "it is what the base settings are already"),
-            )
+        own, against = settings[variant.name], variant.against
+        while against != DEFAULT and settings[against] == settings[rival[against]]:
+            against = rival[against]  # it is not run, being what this one is
+        records[variant.name] = VariantRecord(
+            name=variant.name,
+            description=variant.description,
+            against=against,
+            changes={key: value for key, (_, value) in differences(base, own).items()},
+            left_out=unmet(variant, store) or (f"it is what {against} is already" if own == settings[against] else ""),
         )
     return AblationRecord(
         store=str(store.path),
         store_checksum=store.checksum,
         base=base.model_dump(mode="json"),
-        variants=records,
+        variants=list(records.values()),
         folds=folds,
         seeds=seeds,
         pairs=most,
