@@ -71,6 +71,23 @@ class TrainingState(Settings):
     watch: WatchState = WatchState()
     """Alarms, means of the present epoch and what responses have changed."""
 
+    def judged(self, score: float, patience: int, steps: int) -> TrainingState:
+        """This state at an epoch's end with validation `score`: it stops after `patience` epochs without a better one.
+
+        0 never stops early; `steps` in all end the training too.
+        """
+        gained = score > self.best_score
+        bad = 0 if gained else self.epochs_without_gain + 1
+        return self.model_copy(
+            update={
+                "score": score,
+                "best_score": max(score, self.best_score),
+                "best_step": self.step if gained else self.best_step,
+                "epochs_without_gain": bad,
+                "finished": self.step >= steps or (patience > 0 and bad >= patience),
+            }
+        )
+
 
 def save_checkpoint(run: Path, model: dict[str, Tensor], optimiser: dict[str, Tensor], state: TrainingState) -> Path:
     """Add the checkpoint of `state.step` to `run` and return its folder; one process of a run does this.

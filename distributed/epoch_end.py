@@ -80,6 +80,12 @@ def epoch_figures(
     labels, logits = store.pairs.label[rows], scores.logits.mean(axis=1)
     ranks = environment_can_rank(model)
     figures = validation_figures(labels, logits, scores.neutral, ranks)
+    if not ranks:
+        # One channel ranks as U_I does within one environment; pairs that another support serves have another offset.
+        alike = scores.alike
+        gain = average_precision(labels[alike], scores.logits[alike, 0])
+        gain -= average_precision(labels[alike], scores.neutral[alike])
+        figures["valid/environment_gain_of_one_channel"] = gain
     most = settings.scoring.monitor_pairs
     if most:
         figures |= _training_figures(scorer, fold, most, share)

@@ -160,19 +160,8 @@ class Training:
         watch, figures, events, replies = self.watch.epoch(self.state.watch, figures, self.state.step - 1)
         watch = self._agreed(watch)
         apply_adjustments(self.engine, watch.adjustments, self.settings.optimiser.weight_decay)
-        gained = score > self.state.best_score
-        bad = 0 if gained else self.state.epochs_without_gain + 1
         patience = watch.adjustments.patience or self.settings.train.patience
-        self.state = self.state.model_copy(
-            update={
-                "score": score,
-                "best_score": max(score, self.state.best_score),
-                "best_step": self.state.step if gained else self.state.best_step,
-                "epochs_without_gain": bad,
-                "finished": self.state.step >= self.steps or (patience > 0 and bad >= patience),
-                "watch": watch,
-            }
-        )
+        self.state = self.state.judged(score, patience, self.steps).model_copy(update={"watch": watch})
         if self.records:
             for event in events:
                 self.records.alarm(event)

@@ -66,6 +66,8 @@ class LineScores:
     """(k,) U_I, the energy in a neutral environment; no support enters it."""
     environment: NDArray[np.float32]
     """(draws, dE), z_E of each draw's first support."""
+    alike: NDArray[np.bool_]
+    """(k,) pairs that the first draw's first support serves; others were scored in another environment."""
 
 
 class Scorer:
@@ -114,7 +116,8 @@ class Scorer:
                 logits[positions, draw], neutral[positions] = own_logits, own_neutral
                 if index == 0:
                     environments.append(environment)
-        return LineScores(rows, logits, neutral, np.stack(environments))
+        alike = np.isin(np.arange(len(rows)), plans[0][0][1])
+        return LineScores(rows, logits, neutral, np.stack(environments), alike)
 
     @torch.no_grad()
     def pair_features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -1,0 +1,48 @@
+"""Claims about the figures of an epoch's end that need a model and a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from tiny_training import tiny_fold, tiny_settings, tiny_store
+
+from distributed.assembly import build_module, validation_rows
+from distributed.checkpoint import Identity, TrainingState
+from distributed.epoch_end import epoch_figures
+from distributed.scoring import Scorer
+from model.metrics import average_precision
+
+
+def test_one_channel_ranks_as_u_alone_whatever_support_set_served_a_pair(tmp_path: Path) -> None:
+    store = tiny_store(tmp_path / "store")
+    fold, settings = tiny_fold(store), tiny_settings("model.energy.channels=1", "scoring.support_draws=1")
+    torch.manual_seed(0)
+    model = build_module(store, fold, settings).model
+    # As if trained: environments far apart, so that pairs with different support sets have different offsets.
+    for parameter in model.support.parameters():
+        parameter.data *= 5.0
+    rows = validation_rows(store, fold, 200)
+    figures = epoch_figures(model, store, fold, settings, rows, (0, 1, lambda own, total: own))
+    assert figures["valid/environment_gain_of_one_channel"] == 0.0
+    scorer = Scorer(model, store, settings.episodes.support, settings.scoring)
+    scores = scorer.score_line(rows, fold.rows(store, fold.valid_line), 1, 0)
+    labels = store.pairs.label[rows]
+    mixed = average_precision(labels, scores.logits[:, 0]) - average_precision(labels, scores.neutral)
+    assert 0 < np.count_nonzero(scores.alike) < len(rows)
+    assert abs(mixed) > 1e-3
+
+
+def test_training_stops_after_as_many_epochs_without_gain_as_it_was_given_patience() -> None:
+    state = TrainingState(
+        step=10, identity=Identity(store="", fold="", plan=""), inputs={}, train_lines=[], signal_names=[], settings={}
+    )
+    ends = []
+    for score in (0.5, 0.4, 0.6, 0.6, 0.5, 0.55):
+        state = state.judged(score, patience=3, steps=100)
+        ends.append((state.epochs_without_gain, state.finished))
+    assert ends == [(0, False), (1, False), (0, False), (1, False), (2, False), (3, True)]
+    assert (state.best_score, state.score) == (0.6, 0.55)
+    assert not state.judged(0.1, patience=0, steps=100).finished
+    assert state.judged(0.9, patience=0, steps=10).finished
