@@ -27,6 +27,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from data_pipeline.batch import EpisodeBatch
+from data_pipeline.errors import UserError
 from data_pipeline.folds import resolve_fold
 from data_pipeline.plan import Plan
 from data_pipeline.settings import validate
@@ -53,7 +54,7 @@ from distributed.engine import (
 from distributed.epoch_end import SCORE, epoch_figures
 from distributed.records import Records
 from distributed.responses import apply_adjustments
-from distributed.runs import written
+from distributed.runs import holder, written
 from distributed.settings import RunSettings
 from distributed.watch import Watch, numbers
 from model.episode_model import EpisodeModel
@@ -98,6 +99,7 @@ class Training:
         self.watch = Watch(settings.model, settings.objective, train.responses, decay, train.patience, energies)
         apply_adjustments(self.engine, self.state.watch.adjustments, decay)
         self.valid_rows = validation_rows(self.store, self.fold, settings.scoring.valid_pairs)
+        self.holder = holder(run)
         self.records = Records(run, self.state.step) if worker.rank == 0 else None
 
     def run(self) -> None:
@@ -141,6 +143,7 @@ class Training:
         self, records: Records, step: int, values: dict[str, float], rate: float, seconds: float, wait: float
     ) -> None:
         """Watch a step's report, and write it down where it is due."""
+        self._check_holder()
         watch, events = self.watch.step(self.state.watch, values, step)
         self.state = self.state.model_copy(update={"watch": watch})
         for event in events:
@@ -203,11 +206,17 @@ class Training:
     def _checkpoint(self, state: TrainingState) -> None:
         tensors, moments = full_parameters(self.engine), full_moments(self.engine)
         if self.worker.rank == 0:
+            self._check_holder()
             save_checkpoint(self.run_folder, tensors, moments, state)
             prune_checkpoints(self.run_folder, self.settings.train.keep_best)
         # Metrics only: Ray Train's own record of checkpoints breaks when a user removes one.
         metrics = {"score": state.score, "step": state.step, "best_score": state.best_score, "finished": state.finished}
         ray.train.report(metrics)
+
+    def _check_holder(self) -> None:
+        """Write nothing once a resumed run has taken over: workers outlive a killed driver for a while."""
+        if holder(self.run_folder) != self.holder:
+            raise UserError(f"run {self.run_folder} was taken over by another process; these workers stop")
 
     def _first_state(self) -> TrainingState:
         store = self.store

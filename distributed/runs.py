@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import re
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ FREE_TO_CHANGE = ("engine", "workers", "stream", "scoring", "train.max_failures"
 PACKAGES = ("torch", "ray", "deepspeed", "numpy", "pyarrow", "prism-epi")
 """Packages whose versions are recorded."""
 
+_HELD = ".held"
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 
 
@@ -133,13 +135,25 @@ def _create(run: Path, store: Path, checksum: str, settings: RunSettings) -> Non
 
 @contextlib.contextmanager
 def held(run: Path) -> Iterator[None]:
-    """Keep other drivers out of `run`; the system lets go when this process ends, however it ends."""
-    with (run / ".held").open("w") as file:
+    """Keep other drivers out of `run`; the system lets go when this process ends, however it ends.
+
+    The file then names this holder, so that workers that outlive a killed driver for a moment see that they are late.
+    """
+    with (run / _HELD).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"run {run} is being trained by another process; wait for it or stop it first") from error
+        file.truncate(0)
+        file.write(uuid.uuid4().hex)
+        file.flush()
         yield
+
+
+def holder(run: Path) -> str:
+    """Who holds `run`, or held it last; another word for every driver."""
+    file = run / _HELD
+    return file.read_text() if file.is_file() else ""
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import pytest
 from tiny_training import tiny_settings
 
 from data_pipeline.errors import UserError
-from distributed.runs import check_claim, claim, held, read_record
+from distributed.runs import check_claim, claim, held, holder, read_record
 from distributed.settings import RunSettings
 
 STORE = Path("stores/one")
@@ -108,3 +108,16 @@ def test_a_run_has_one_driver_at_a_time(tmp_path: Path) -> None:
         pass
     with held(run):
         assert read_record(run).store_checksum == "abc"
+
+
+def test_workers_can_tell_that_another_driver_took_their_run(tmp_path: Path) -> None:
+    run = claimed(tmp_path)
+    seen = {holder(run)}
+    for _ in range(2):
+        with held(run):
+            first = holder(run)
+            with pytest.raises(UserError), held(run):
+                pass
+            assert holder(run) == first
+        seen.add(first)
+    assert len(seen) == 3
