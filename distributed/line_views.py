@@ -22,7 +22,7 @@ from distributed.settings import RunSettings
 from model.energy import Scores
 from model.episode_model import EpisodeModel
 
-PAIRS = 300
+PAIRS = 1000
 """Pairs of a line whose z_I is looked at."""
 DRAWS = 20
 """Support sets drawn per line."""

@@ -108,16 +108,27 @@ def test_R92_a_mixture_of_training_lines_confirms_it() -> None:
     found = unseen_lie_inside(noisy(known), noisy(known[[0, 4]].mean(axis=0, keepdims=True)), (known, 0.1 * known[:1]))
     assert found.outcome == "confirmed"
     assert found.figures["ratio"][0] == 0
-    assert "inside" in found.planted
+    assert found.planted == "the planted latents lie at 0.00"
+
+
+def test_R92_a_line_on_the_edge_is_no_farther_out_than_noise_takes_it() -> None:
+    known = circle(9, 6)
+    found = unseen_lie_inside(noisy(known), noisy((known[:1] + known[1:2]) / 2))
+    assert found.outcome == "confirmed"
+
+
+def test_R92_a_line_as_new_as_any_training_line_refutes_it() -> None:
+    known = circle(9, 6)
+    assert unseen_lie_inside(noisy(known[1:]), noisy(known[:1])).outcome == "refuted"
 
 
 def test_R92_a_line_beyond_all_others_refutes_it() -> None:
     known = circle(9, 6)
     found = unseen_lie_inside(noisy(known), noisy(np.stack([0 * known[0], 2 * known[0]])), (known, 2 * known[:1]))
     assert found.outcome == "refuted"
-    assert found.figures["inside"] == pytest.approx([1, 0])
+    assert found.figures["near"] == pytest.approx([1, 0])
     assert found.figures["ratio"][1] > 2
-    assert "outside" in found.planted
+    assert float(found.planted.split()[-1]) > 2
 
 
 def test_R92_lines_at_the_edge_and_too_few_or_equal_lines_cannot_tell() -> None:
