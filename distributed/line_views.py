@@ -24,8 +24,8 @@ from model.episode_model import EpisodeModel
 
 PAIRS = 1000
 """Pairs of a line whose z_I is looked at."""
-DRAWS = 20
-"""Support sets drawn per line."""
+DRAWS, FEW = 60, 50
+"""Support sets drawn per line, and pairs scored with each."""
 SEED = 3
 
 Floats = NDArray[np.float64]
@@ -64,14 +64,15 @@ def _view(scorer: Scorer, fold: Fold, line: str, trained: bool, pairs: int, draw
     rows = held_out if len(held_out) else pool
     rows = rows[np.linspace(0, len(rows) - 1, min(pairs, len(rows))).astype(np.int64)]
     with _seen_scores(scorer.model) as seen:
-        scores = scorer.score_line(rows, pool, draws, SEED)
-    # The episodes of the first draw hold every pair once, in the order in which its supports serve them.
-    first = draw_supports(scorer.store, rows, pool, scorer.support, SEED)
-    order = np.concatenate([positions for _, positions in first])
-    invariant = np.concatenate([_numbers(one.invariant[0]) for one in seen[: len(first)]])
+        scorer.score_line(rows, pool, 1, SEED)
+    invariant = np.concatenate([_numbers(one.invariant[0]) for one in seen])
+    # Supports serve the pairs in another order than they were asked for.
+    served = draw_supports(scorer.store, rows, pool, scorer.support, SEED)
+    order = np.concatenate([positions for _, positions in served])
+    with _seen_scores(scorer.model) as seen:
+        scores = scorer.score_line(rows[:: -(-len(rows) // FEW)], pool, draws, SEED)
     gates = np.stack([_numbers(one.gates[0].mean(dim=0)) for one in seen])
-    environment = scores.environment.astype(np.float64)
-    return LineView(line, trained, environment, gates.mean(axis=0), invariant, rows[order])
+    return LineView(line, trained, scores.environment.astype(np.float64), gates.mean(axis=0), invariant, rows[order])
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from tiny_models import tiny_run
@@ -16,9 +17,11 @@ from tiny_training import tiny_store
 
 from data_pipeline.errors import UserError
 from data_pipeline.store import Store
-from distributed.evaluate import evaluate
+from distributed.evaluate import evaluate, open_run
+from distributed.line_views import view_lines
 from distributed.quadrants import EvaluationSettings
 from distributed.records import EPOCHS
+from distributed.scoring import Scorer
 from distributed.verification import read_trials
 from distributed.verify import (
     factors_are_recovered,
@@ -232,3 +235,18 @@ def test_a_run_of_another_store_cannot_stand_beside(store: Store, tmp_path: Path
     run, stranger = tiny_run(tmp_path, store), tiny_run(tmp_path, other, name="stranger")
     with pytest.raises(UserError, match="another store"):
         verdicts_of(run, stranger)
+
+
+def test_a_view_of_a_line_is_what_the_model_computes_for_it(store: Store, tmp_path: Path) -> None:
+    trained = open_run(tiny_run(tmp_path, store))
+    views = view_lines(trained.model, store, trained.fold, trained.settings, pairs=30, draws=3)
+    assert [view.trained for view in views] == [True, True, False, False]
+    first = views[0]
+    assert (first.environment.shape, first.gates.shape) == ((3, 16), (4,))
+    # z_I needs no support set: computed straight from the pairs' features, row for row.
+    scorer = Scorer(trained.model, store, 8, trained.settings.scoring)
+    distance = torch.from_numpy(store.pairs.distance[first.rows].astype(np.float32))
+    h = torch.from_numpy(scorer.pair_features(first.rows))
+    with torch.no_grad():
+        direct = trained.model.score(h[None], distance[None], h.new_zeros(1, len(h), 0), h.new_zeros(1, 16)).invariant
+    assert first.invariant == pytest.approx(direct[0].numpy(), abs=1e-5)
