@@ -29,5 +29,6 @@ train: environment stores/simulated
 stores/simulated: | environment
 	$(BIN)/python data_pipeline/simulate.py --out $@
 
+# TESTS chooses: make test TESTS="-m 'not real_data'" without the public files, TESTS=tests/test_plan.py for one file.
 test: environment
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTS)
