@@ -79,7 +79,7 @@ def _environment(rows: list[Row], can_rank: bool) -> list[str]:
     changed = [row for row in compared if abs(row["rivals"][NEUTRAL]["difference"]) > SAME_RANKING]
     if not can_rank:
         # Pairs that share an element with the support set are served by another one, with another offset, so here the
-        # ranking may differ from U_I's by that alone; training's monitor asks within one support set, where it must not.
+        # ranking may differ from U_I's by that alone; the monitor of training asks within one support set.
         return []
     if compared and not changed:
         return ["the environment changes no line's average precision over U_I alone: it adds nothing to the ranking"]
