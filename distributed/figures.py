@@ -1,7 +1,7 @@
 """Figures of a report: precision-recall, reliability, score distributions, training curve; PNG at 150 dpi.
 
-One panel per quadrant (row) and cell line (column). Colours are the Okabe-Ito set, safe for colour-blind readers, and
-line styles differ as well. No pyplot state is touched, so figures may be drawn in any process without a
+One panel per quadrant and cell line, test lines first. Colours are the Okabe-Ito set, safe for colour-blind readers,
+and line styles differ as well. No pyplot state is touched, so figures may be drawn in any process without a
 display. Cost: about a second per figure.
 """
 
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from scipy.special import expit, logit
 from sklearn.metrics import precision_recall_curve
 
-from distributed.quadrants import QUADRANTS, rivals
+from distributed.quadrants import QUADRANTS, ROLES, rivals
 from model.calibration import Calibration, reliability
 from model.metrics import average_precision, has_both_classes
 
@@ -34,10 +34,12 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "grid.alpha": 0.25,
     "legend.fontsize": 6.5,
-    "legend.frameon": False,
+    "legend.framealpha": 0.75,
+    "legend.edgecolor": "none",
     "savefig.dpi": 150,
 }
 PANEL_INCHES = (2.9, 2.5)
+MOST_COLUMNS = 4
 
 
 def plot_precision_recall(predictions: pd.DataFrame, path: Path) -> None:
@@ -136,19 +138,19 @@ def plot_training_curve(
 
 
 def _panels(predictions: pd.DataFrame, path: Path, draw: Callable[[Axes, pd.DataFrame], None]) -> None:
-    rows: dict[str, list[tuple[str, pd.DataFrame]]] = {}
-    for (quadrant, line), group in predictions.groupby(["quadrant", "line"], observed=True, sort=True):
-        rows.setdefault(quadrant, []).append((line, group))
-    quadrants = [name for name in QUADRANTS if name in rows]
-    columns = max(len(members) for members in rows.values())
+    groups = dict(list(predictions.groupby(["quadrant", "line"], observed=True, sort=True)))
+    # Quadrants in the order of the tables, the test line before the validation line it may share a quadrant with.
+    order = sorted(groups, key=lambda key: (QUADRANTS.index(key[0]), ROLES.index(groups[key]["role"].iloc[0]), key[1]))
+    columns = min(MOST_COLUMNS, len(order))
+    rows = -(-len(order) // columns)
     width, height = PANEL_INCHES
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width * columns, height * len(quadrants)), layout="constrained")
-        grid = figure.subplots(len(quadrants), columns, squeeze=False)
-        for i, quadrant in enumerate(quadrants):
-            for axes, (line, group) in zip(grid[i], rows[quadrant], strict=False):
-                draw(axes, group)
-                axes.set_title(f"{line}  {quadrant.replace('_', ' ')}", loc="left")
-            for axes in grid[i, len(rows[quadrant]) :]:
-                axes.set_visible(False)
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, (quadrant, line) in zip(grid, order, strict=False):
+            group = groups[quadrant, line]
+            draw(axes, group)
+            axes.set_title(f"{line} ({group['role'].iloc[0]}), {quadrant.replace('_', ' ')}", loc="left")
+        for axes in grid[len(order) :]:
+            axes.set_visible(False)
         figure.savefig(path)
