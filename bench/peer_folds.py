@@ -128,7 +128,7 @@ def main(
             f"{found['distance']['mean_over_folds']:.3f}",
             f"{TRANSEPI[line]:.3f}",
         )
-    Console().print(table)
+    Console(width=120).print(table)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(results, indent=1) + "\n")
