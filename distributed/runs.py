@@ -16,18 +16,17 @@ import datetime
 import errno
 import fcntl
 import importlib.metadata
-import json
 import os
 import platform
-import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import UserError
-from data_pipeline.settings import Settings, validate
+from data_pipeline.settings import Settings
 from data_pipeline.store_writer import write_durably
+from distributed.identities import check_name, read_record_of
 from distributed.settings import RunSettings
 
 FREE_TO_CHANGE = ("engine", "workers", "stream", "scoring", "train.max_failures", "train.log_every", "train.keep_best",
@@ -38,7 +37,6 @@ PACKAGES = ("torch", "ray", "deepspeed", "numpy", "pyarrow", "prism-epi")
 """Packages whose versions are recorded."""
 
 _HELD = ".held"
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 
 
 class RunRecord(Settings):
@@ -69,8 +67,7 @@ def claim(runs: Path, name: str, resume: bool, store: Path, checksum: str, setti
 
 def check_claim(runs: Path, name: str, resume: bool, store: Path, checksum: str, settings: RunSettings) -> Path:
     """The folder that `claim` would return, with the same errors, while nothing is made yet."""
-    if not _NAME.match(name):
-        raise UserError(f"run name '{name}' may only have letters, digits, '.', '_' and '-'")
+    check_name("run", name)
     run = runs / name
     if not resume:
         if run.exists():
@@ -93,14 +90,7 @@ def check_claim(runs: Path, name: str, resume: bool, store: Path, checksum: str,
 
 def read_record(run: Path) -> RunRecord:
     """The record of the run in folder `run`; raises `UserError`."""
-    file = run / "run.json"
-    if not file.is_file():
-        raise UserError(f"there is no run at {run}: {file} does not exist; check --name and --runs")
-    try:
-        content = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is damaged: {error}") from error
-    return validate(RunRecord, content, str(file))
+    return read_record_of("run", RunRecord, run, "run.json")
 
 
 def versions() -> dict[str, str]:

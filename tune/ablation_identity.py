@@ -12,16 +12,15 @@ of a given name is, must be what it was.
 from __future__ import annotations
 
 import datetime
-import json
-import re
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from data_pipeline.errors import UserError
-from data_pipeline.settings import Settings, validate
+from data_pipeline.settings import Settings
 from data_pipeline.store_writer import write_durably
+from distributed.identities import check_name, read_json, read_record_of
 from distributed.runs import FREE_TO_CHANGE, versions
 from tune.ablation_run import Cell, Outcome
 from tune.identity import flat
@@ -30,7 +29,6 @@ from tune.variants import DEFAULT
 RECORD, RUNS, OUTCOMES = "ablation.json", "runs", "outcomes"
 OF_A_CELL = ("fold.test_line", "fold.valid_line", "train.seed")
 """Base settings that every run has its own value of."""
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 
 
 class VariantRecord(Settings):
@@ -99,8 +97,7 @@ def claim_ablation(folder: Path, resume: bool, record: AblationRecord) -> None:
 
 def check_ablation(folder: Path, resume: bool, record: AblationRecord) -> None:
     """The errors of `claim_ablation`, while nothing is made yet."""
-    if not _NAME.match(folder.name):
-        raise UserError(f"ablation name '{folder.name}' may only have letters, digits, '.', '_' and '-'")
+    check_name("ablation", folder.name)
     if not resume:
         if folder.exists():
             raise UserError(f"ablation {folder} exists already; add --resume to continue it, or choose another --name")
@@ -128,10 +125,7 @@ def check_ablation(folder: Path, resume: bool, record: AblationRecord) -> None:
 
 def read_ablation(folder: Path) -> AblationRecord:
     """The record of the ablation in `folder`; raises `UserError`."""
-    file = folder / RECORD
-    if not file.is_file():
-        raise UserError(f"there is no ablation at {folder}: {file} does not exist; check --name and --runs")
-    return validate(AblationRecord, _read(file), str(file))
+    return read_record_of("ablation", AblationRecord, folder, RECORD)
 
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
@@ -143,14 +137,7 @@ def write_outcome(folder: Path, outcome: Outcome) -> None:
 def read_outcomes(folder: Path, cells: list[Cell]) -> dict[str, Outcome]:
     """{name of the run: how it ended} of those of `cells` that have ended."""
     files = {cell.run: folder / OUTCOMES / f"{cell.run}.json" for cell in cells}
-    return {run: validate(Outcome, _read(file), str(file)) for run, file in files.items() if file.is_file()}
-
-
-def _read(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is damaged: {error}") from error
+    return {run: read_json(Outcome, file) for run, file in files.items() if file.is_file()}
 
 
 def _decisive(record: AblationRecord) -> dict[str, Any]:

@@ -12,15 +12,14 @@ trial's score is what it was. The number of trials may change, and so may what o
 from __future__ import annotations
 
 import datetime
-import json
-import re
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import UserError
-from data_pipeline.settings import Settings, validate
+from data_pipeline.settings import Settings
 from data_pipeline.store import Store
 from data_pipeline.store_writer import write_durably
+from distributed.identities import check_name, read_record_of
 from distributed.runs import versions
 from distributed.settings import RunSettings
 from tune.space import SearchSettings
@@ -30,7 +29,6 @@ FREE_TO_CHANGE = ("search.trials", "run.engine.", "run.workers.", "run.stream.",
 """Settings, or branches of them, that may differ when a search is resumed: no score depends on them."""
 
 RECORD, RUNS = "search.json", "runs"
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 
 
 class SearchRecord(Settings):
@@ -59,8 +57,7 @@ def claim_search(
 
     Raises `UserError` where the name is taken, is not there to resume, or belongs to something else.
     """
-    if not _NAME.match(folder.name):
-        raise UserError(f"search name '{folder.name}' may only have letters, digits, '.', '_' and '-'")
+    check_name("search", folder.name)
     record = SearchRecord(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         store=str(store.path),
@@ -87,14 +84,7 @@ def claim_search(
 
 def read_search(folder: Path) -> SearchRecord:
     """The record of the search in `folder`; raises `UserError`."""
-    file = folder / RECORD
-    if not file.is_file():
-        raise UserError(f"there is no search at {folder}: {file} does not exist; check --name and --runs")
-    try:
-        content = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is damaged: {error}") from error
-    return validate(SearchRecord, content, str(file))
+    return read_record_of("search", SearchRecord, folder, RECORD)
 
 
 def _check(folder: Path, earlier: SearchRecord, now: SearchRecord) -> None:
