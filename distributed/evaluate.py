@@ -92,7 +92,7 @@ def groups_of(store: Store, fold: Fold, most: int) -> list[Group]:
 def predict_groups(
     model: EpisodeModel, store: Store, fold: Fold, groups: list[Group], settings: RunSettings
 ) -> pd.DataFrame:
-    """One row per pair: what `quadrants` needs, with a logit per support draw."""
+    """One row per pair: what `quadrants` needs, a logit per support draw, and `alike` as in `LineScores`."""
     parts = []
     with tqdm(desc="score pairs", unit="pair") as bar:
         scorer = Scorer(model, store, settings.episodes.support, settings.scoring, bar.update)
@@ -110,6 +110,7 @@ def predict_groups(
                         "label": store.pairs.label[group.rows],
                         "logit": scores.logits.mean(axis=1),
                         "u": scores.neutral,
+                        "alike": scores.alike,
                         **draws,
                     }
                 )

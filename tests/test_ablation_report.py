@@ -16,6 +16,7 @@ from model.metrics import average_precision
 from tune.ablation_identity import OUTCOMES, write_outcome
 from tune.ablation_report import build, hand_out
 from tune.ablation_run import Outcome, activity, alarms, figures
+from tune.ablation_tables import notes
 from tune.comparison import AblationReport, Comparison
 from tune.contrasts import Difference, between, contrast, judged
 
@@ -182,6 +183,23 @@ def test_right_and_wrong_supports_are_compared_one_at_a_time() -> None:
     assert found["right/unseen_chrom"] == pytest.approx(np.mean(each))
     assert found["wrong/unseen_chrom"] == average_precision(table["label"], table["logit_wrong_0"])
     assert found["ap/unseen_chrom"] == average_precision(table["label"], table["logit"])
+
+
+def test_T0_1_an_environment_that_cannot_rank_is_held_to_it_under_one_support(tmp_path: Path) -> None:
+    table = predictions("A", 1.0, 0, environment=0.7)
+    assert "theorem/unseen_chrom" not in figures(table)
+    one = table[table["alike"]]
+    lead = average_precision(one["label"], one["logit_draw_0"]) - average_precision(one["label"], one["u"])
+    assert figures(table, can_rank=False)["theorem/unseen_chrom"] == pytest.approx(lead)
+    table.loc[table["alike"], "logit_draw_0"] = table["u"] - 3.0  # another offset for the others changes nothing
+    assert figures(table, can_rank=False)["theorem/unseen_chrom"] == 0.0
+    made = record(seeds=[0])
+    folder = ablation(tmp_path / "one", made, {})
+    for cell in made.cells():
+        complete(folder, cell, 1.0, figures={"theorem/unseen_chrom": -0.25})
+    text = "\n".join(notes(build(folder, DRAWS)))
+    assert "default has an environment that cannot rank" in text
+    assert "by 0.2 at most" in text
 
 
 def test_runs_on_other_pairs_are_not_compared() -> None:

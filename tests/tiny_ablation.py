@@ -48,7 +48,7 @@ def predictions(line: str, signal: float, seed: int, environment: float = 0.0) -
     return pd.DataFrame({
         "row": np.arange(PAIRS), "line": line, "role": "test", "quadrant": QUADRANT, "label": labels,
         "cluster": clusters, "logit": logits, "u": logits - environment * labels,
-        "logit_draw_0": logits, "logit_wrong_0": noise,
+        "logit_draw_0": logits, "logit_wrong_0": noise, "alike": np.arange(PAIRS) % 3 > 0,
     })  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from data_pipeline.settings import Settings, validate
 from data_pipeline.store import Store
 from data_pipeline.supports import draw_supports
 from distributed.checkpoint import best_checkpoint
+from distributed.epoch_end import environment_can_rank
 from distributed.evaluate import groups_of, load_model, predict_groups
 from distributed.records import ALARMS, STEPS, read_lines, read_records
 from distributed.scoring import Scorer
@@ -38,6 +39,8 @@ LATE = 0.5
 """Share of a run's steps, at its end, that a mechanism's activity is averaged over."""
 ACTIVITY = ("gradient_ratio/", "loss/", "gate/sd", "resistance/sd", "shift/sd", "environment/scale")
 """Step records that say what mechanisms did."""
+THEOREM = "theorem"
+"""Figure of a run whose environment cannot rank: how far it does all the same."""
 DRAW, WRONG = "logit_draw_", "logit_wrong_"
 """Columns of predictions: logits per support draw, and per wrong line's support."""
 
@@ -121,7 +124,7 @@ def finish(task: CellTask) -> Outcome:
     store_path = Path(task.store)
     run, state = train_run(Path(task.runs), task.cell.run, store_path, task.checksum, settings, task.device)
     store = Store.open(store_path)
-    predictions = judge(run, store, settings, task.pairs)
+    predictions, can_rank = judge(run, store, settings, task.pairs)
     folder = Path(task.predictions)
     draft = folder / f".{task.cell.run}.draft"
     predictions.to_parquet(draft, index=False)
@@ -133,14 +136,17 @@ def finish(task: CellTask) -> Outcome:
         seconds=time.perf_counter() - began,
         steps=state.step,
         valid_ap=state.best_score,
-        figures=figures(predictions) | ({} if bayes is None else {"bayes": float(bayes)}),
+        figures=figures(predictions, can_rank) | ({} if bayes is None else {"bayes": float(bayes)}),
         activity=activity(read_records(run / STEPS)),
         alarms=alarms(read_lines(run / ALARMS)),
     )
 
 
-def judge(run: Path, store: Store, settings: RunSettings, most: int) -> pd.DataFrame:
-    """Predictions of the best checkpoint of `run` for the test line; wrong lines' supports beside the right ones."""
+def judge(run: Path, store: Store, settings: RunSettings, most: int) -> tuple[pd.DataFrame, bool]:
+    """Predictions of the best checkpoint of `run` for the test line, wrong lines' supports beside the right ones.
+
+    And whether its environment can change a ranking inside a line at all.
+    """
     fold = resolve_fold(store, settings.fold)
     model, _ = load_model(best_checkpoint(run), store, fold)
     groups = [group for group in groups_of(store, fold, most) if group.line == fold.test_line]
@@ -149,7 +155,8 @@ def judge(run: Path, store: Store, settings: RunSettings, most: int) -> pd.DataF
     predictions = predict_groups(model, store, fold, groups, settings)
     wrong = wrong_supports(model, store, fold, predictions["row"].to_numpy(), settings)
     columns = {f"{WRONG}{index}": wrong[:, index] for index in range(wrong.shape[1])}
-    return pd.concat([predictions, pd.DataFrame(columns, index=predictions.index)], axis=1)
+    predictions = pd.concat([predictions, pd.DataFrame(columns, index=predictions.index)], axis=1)
+    return predictions, environment_can_rank(model)
 
 
 def wrong_supports(
@@ -175,10 +182,12 @@ def wrong_supports(
     return logits
 
 
-def figures(predictions: pd.DataFrame) -> dict[str, float]:
+def figures(predictions: pd.DataFrame, can_rank: bool = True) -> dict[str, float]:
     """`ap`, `u`, `right`, `wrong`, `prevalence`, `pairs` of each quadrant.
 
-    `ap` is of the mean logit of all draws; `right` and `wrong` take one support at a time, and so are comparable.
+    `ap` is of the mean logit of all draws; `right` and `wrong` take one support at a time, and so are comparable. Where
+    the environment cannot rank, `theorem` is the model's lead over U_I on the pairs that one support serves: 0 by
+    algorithms.md 0.1. Other pairs have another support, so another offset.
     """
     found: dict[str, float] = {}
     for quadrant, group in predictions.groupby("quadrant", observed=True):
@@ -192,6 +201,10 @@ def figures(predictions: pd.DataFrame) -> dict[str, float]:
             f"prevalence/{place}": float(labels.mean()),
             f"pairs/{place}": float(len(group)),
         }
+        if not can_rank:
+            one = group[group["alike"]]
+            ranked, neutral = (average_precision(one["label"], one[name]) for name in (f"{DRAW}0", "u"))
+            found[f"{THEOREM}/{place}"] = ranked - neutral
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 

@@ -53,6 +53,12 @@ def notes(report: AblationReport) -> Iterator[str]:
     for row in next(iter(report.comparisons.values())):
         if row.same:
             yield f"IN NAME ONLY: {row.name} has the logits of {row.against} in every run"
+    for own in report.conduct:
+        if math.isfinite(own.against_theorem):
+            yield (
+                f"{own.name} has an environment that cannot rank inside a line (algorithms.md 0.1): under one support "
+                f"set it changes average precision by {own.against_theorem:.1g} at most"
+            )
     for variant in record.variants:
         if variant.left_out:
             yield f"left out: {variant.name}, {variant.left_out}"

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tune.ablation_identity import AblationRecord, VariantRecord
-from tune.ablation_run import Outcome, short
+from tune.ablation_run import THEOREM, Outcome, short
 from tune.contrasts import Contrast, Difference, Judged, between, contrast, over_neutral
 from tune.variants import DEFAULT
 
@@ -58,6 +58,8 @@ class Conduct:
     """Alarm or response -> runs it was seen in."""
     seconds: float
     """Mean time of a run."""
+    against_theorem: float = math.nan
+    """Of runs whose environment cannot rank: the largest change of average precision by it, under one support set."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,10 @@ def conduct(name: str, outcomes: Iterable[Outcome]) -> Conduct:
         gate_sd=mean(item.activity.get("gate/sd", math.nan) for item in own),
         alarms=dict(Counter(alarm for item in own for alarm in item.alarms).most_common()),
         seconds=mean(item.seconds for item in own),
+        against_theorem=max(
+            (abs(value) for item in own for key, value in item.figures.items() if key.startswith(f"{THEOREM}/")),
+            default=math.nan,
+        ),
     )
 
 
