@@ -213,6 +213,7 @@ def evaluate(
         environment_can_rank(model),
         training_findings(read_lines(run / ALARMS)),
         verified(trained, beside, search),
+        protocol(trained.settings),
     )
     out.mkdir(parents=True, exist_ok=True)
     predictions.to_parquet(out / "predictions.parquet")
@@ -220,6 +221,19 @@ def evaluate(
     write_report(report, predictions, out, _curves(run, out))
     render(report, console)
     console.print(f"report     {out / 'report.md'}")
+
+
+def protocol(settings: RunSettings) -> str:
+    """What a model of these settings is told about a line: results are comparable within one protocol only (C9)."""
+    environment, m = settings.model.environment, settings.episodes.support
+    if environment.encoder in ("none", "features"):
+        return "no support; of a line the model knows its pairs' elements and signals and its own features alone"
+    if environment.labelled_support:
+        return (
+            f"FEW-LABEL; of every line, the test line too, the model reads {m} pairs with their labels (never that of "
+            "the pair it scores): not to be compared with results of the unlabelled protocol"
+        )
+    return f"unlabelled; of a line the model reads {m} pairs without their labels"
 
 
 def _curves(run: Path, out: Path) -> dict[str, str]:

@@ -136,6 +136,13 @@ def main(
             source = verified(store)  # type: ignore[arg-type]
         executor = in_process if local else on_ray(workers)
         count = predict(deployment, source, lines, out, work, settings, executor, console)
+    if deployment.description.model.environment.labelled_support:
+        console.print(
+            "this model was trained with labelled support: it reads labels of support pairs where --store has them, "
+            "and takes all others as unknown",
+            soft_wrap=True,
+            highlight=False,
+        )
     console.print(f"{count} pairs scored with {draws} support draws: {out}", soft_wrap=True, highlight=False)
 
 

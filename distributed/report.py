@@ -63,6 +63,8 @@ class Report:
     """What produced the predictions: configuration, store checksum, run name; stored as given."""
     verify: list[dict[str, Any]] = field(default_factory=list)
     """What became of the falsifiable predictions, see `verification.verify_run`."""
+    protocol: str = ""
+    """What the model was told about a line before it scored it, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,13 @@ def build_report(
     environment_can_rank: bool = True,
     training: Sequence[str] = (),
     verify: Sequence[dict[str, Any]] = (),
+    protocol: str = "",
 ) -> Report:
     """Evaluate `predictions` (columns: see `quadrants.COLUMNS`) under the frozen `calibration`.
 
     `bayes` is the best possible AP per line where known, `left_out` the baselines without scores and why,
     `environment_can_rank` as in `findings`, `training` as `training_findings` gives them, `verify` as `verify_run`
-    does. Raises `UserError` for predictions that cannot be evaluated.
+    does, `protocol` is told first. Raises `UserError` for predictions that cannot be evaluated.
     """
     settings = settings or EvaluationSettings()
     known = known_predictions(predictions)
@@ -106,6 +109,7 @@ def build_report(
         training=list(training),
         context=dict(context or {}),
         verify=list(verify),
+        protocol=protocol,
     )
 
 
@@ -174,6 +178,8 @@ def markdown(report: Report, figures: Mapping[str, str]) -> str:
 def notes(report: Report) -> Iterator[str]:
     """The sentences below the tables: calibration, what was left out, alarms."""
     calibration = Calibration.from_dict(report.calibration)
+    if report.protocol:
+        yield f"protocol: {report.protocol}"
     yield (
         f"calibration frozen on the validation line: temperature {calibration.temperature:.3g}, bias "
         f"{calibration.bias:.3g}, threshold {calibration.threshold:.3g} by {calibration.criterion}"
@@ -197,6 +203,8 @@ def verdicts(report: Report) -> Iterator[str]:
     """One sentence per falsifiable prediction: its number, what became of it, the statistic, what was planted."""
     for own in report.verify:
         planted = f"; {own['planted']}" if own["planted"] else ""
+        if own["expected"]:
+            planted += f": {'as' if own['outcome'] == own['expected'] else 'NOT as'} planted"
         yield f"{own['requirement']} {own['outcome']}: {own['claim']}. {own['says']}{planted}"
 
 

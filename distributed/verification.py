@@ -51,7 +51,7 @@ def verify_run(
     gates = np.concatenate([*[view.gates for view in views], *more_gates])
     verdicts = [
         gates_are_bimodal(gates, None if gain is None else gain.ravel()),
-        _independence([view for view in views if view.trained], store),
+        _independence([view for view in views if view.trained], store, planted=truth is not None),
         unseen_lie_inside(known, new, None if latent is None else (latent[trained], latent[~trained])),
         *weights_are_sensitive(pd.DataFrame() if search is None else read_trials(search)),
     ]
@@ -64,12 +64,16 @@ def _stacked(environments: list[NDArray[np.float64]], chosen: NDArray[np.bool_])
     return np.stack([environments[index] for index in np.flatnonzero(chosen)])
 
 
-def _independence(views: list[LineView], store: Store) -> Verdict:
+def _independence(views: list[LineView], store: Store, planted: bool) -> Verdict:
     codes = np.concatenate([view.invariant for view in views])
     rows = np.concatenate([view.rows for view in views])
     line = np.repeat(np.arange(len(views)), [len(view.rows) for view in views])
     environment = np.stack([view.environment.mean(axis=0) for view in views])
-    return invariant_tells_nothing(codes, line, store.pairs.promoter[rows], environment)
+    deciding = None
+    if planted:
+        matches = read_truth(store, "pairs").full("match")[rows].astype(np.float64)
+        deciding = np.column_stack([matches, np.log(store.pairs.distance[rows].astype(np.float64))])
+    return invariant_tells_nothing(codes, line, store.pairs.promoter[rows], environment, deciding)
 
 
 def read_trials(search: Path) -> pd.DataFrame:

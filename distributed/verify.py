@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 
 from model.alarms import DROWNED
 from model.dependence import distance_correlation
-from model.geometry import LEAST_GATES, bimodality, hull_distance, hull_test, recovery
+from model.geometry import BIMODAL, LEAST_GATES, bimodality, hull_distance, hull_test, recovery
 from model.intervals import draw_clusters, interval
 
 Floats = NDArray[np.float64]
@@ -68,6 +68,8 @@ class Verdict:
     """Its numbers."""
     planted: str = ""
     """What the truth of a simulated store says of the same claim; empty elsewhere."""
+    expected: Outcome | Literal[""] = ""
+    """What the outcome is to be by that truth; empty where it says nothing."""
 
 
 def gates_are_bimodal(gates: Floats, planted: Floats | None = None) -> Verdict:
@@ -88,15 +90,20 @@ def gates_are_bimodal(gates: Floats, planted: Floats | None = None) -> Verdict:
         f"dip {found.dip:.3f} (p {found.p:.3f}), bimodality coefficient {found.coefficient:.2f} (two modes above "
         f".56, both must say so) over {found.count} gates, {figures['open']:.0%} of them above neutral"
     )
-    return Verdict("R90", claim, "confirmed" if found.bimodal else "refuted", says, figures, _planted_modes(planted))
+    outcome: Outcome = "confirmed" if found.bimodal else "refuted"
+    return Verdict("R90", claim, outcome, says, figures, *_planted_modes(planted))
 
 
-def _planted_modes(planted: Floats | None) -> str:
+def _planted_modes(planted: Floats | None) -> tuple[str, Outcome | Literal[""]]:
     if planted is None:
-        return ""
+        return "", ""
     truth = bimodality(planted)
-    modes = "two modes" if truth.dip > 0 and truth.p < 0.05 and truth.coefficient > 5 / 9 else "not two modes"
-    return f"the {truth.count} planted gains have {modes} (dip p {truth.p:.3f}, coefficient {truth.coefficient:.2f})"
+    two = truth.dip > 0 and truth.p < 0.05 and truth.coefficient > BIMODAL
+    says = (
+        f"the {truth.count} planted gains have {'two modes' if two else 'not two modes'} (dip p {truth.p:.3f}, "
+        f"coefficient {truth.coefficient:.2f})"
+    )
+    return says, "confirmed" if two else "refuted"
 
 
 def line_information(codes: Floats, line: Lines, cluster: Lines, seed: int = 0) -> tuple[float, float, float]:
@@ -156,8 +163,13 @@ def _probes(seed: int) -> list[Any]:
     return [LogisticRegression(C=0.01, max_iter=200), network]
 
 
-def invariant_tells_nothing(codes: Floats, line: Lines, cluster: Lines, environment: Floats) -> Verdict:
-    """R91 on z_I codes (n, dI) of pairs of training lines (n,), promoters as clusters (n,), z_E per line (C, dE)."""
+def invariant_tells_nothing(
+    codes: Floats, line: Lines, cluster: Lines, environment: Floats, planted: Floats | None = None
+) -> Verdict:
+    """R91 on z_I codes (n, dI) of pairs of training lines (n,), promoters as clusters (n,), z_E per line (C, dE).
+
+    `planted` (n, q): what decides the labels of a simulated store. A z_I that holds it tells the line as well as that.
+    """
     claim = "z_I and z_E share no information"
     lines = len(np.unique(line))
     if lines < 2:
@@ -171,15 +183,24 @@ def invariant_tells_nothing(codes: Floats, line: Lines, cluster: Lines, environm
         f"line off z_I, which bounds what z_I tells of z_E; distance correlation of the two "
         f"{figures['distance_correlation']:.3f}; counts as none below {NOTHING}"
     )
+    truth = _planted_leak(planted, line, cluster)
     if low > NOTHING:
-        return Verdict("R91", claim, "refuted", says, figures)
+        return Verdict("R91", claim, "refuted", says, figures, *truth)
     if leak < NOTHING:
         # That nothing is found then says nothing.
         says = f"{len(codes)} pairs are too few: of {LEAK} nats planted into z_I, {leak:.3f} are found; {says}"
-        return Verdict("R91", claim, "not testable", says, figures)
+        return Verdict("R91", claim, "not testable", says, figures, *truth)
     if high < NOTHING:
-        return Verdict("R91", claim, "confirmed", says, figures)
-    return Verdict("R91", claim, "not testable", f"the interval leaves it open: {says}", figures)
+        return Verdict("R91", claim, "confirmed", says, figures, *truth)
+    return Verdict("R91", claim, "not testable", f"the interval leaves it open: {says}", figures, *truth)
+
+
+def _planted_leak(planted: Floats | None, line: Lines, cluster: Lines) -> tuple[str, Outcome | Literal[""]]:
+    if planted is None:
+        return "", ""
+    nats, low, high = line_information(planted, line, cluster)
+    says = f"what decides the labels tells {nats:.3f} nats [{low:.3f}, {high:.3f}] of the line"
+    return says, "refuted" if low > NOTHING else "confirmed" if high < NOTHING else ""
 
 
 def _with_leak(codes: Floats, line: Lines) -> Floats:
@@ -223,12 +244,12 @@ def unseen_lie_inside(
     )
     if means.shape[1] >= len(training) - 1:
         says += f"; in all {means.shape[1]} dimensions every new line would be outside"
-    truth = _planted_hull(*planted) if planted else ""
+    truth = _planted_hull(*planted) if planted else ("", "")
     if (near >= SURE).all():
-        return Verdict("R92", claim, "confirmed", says, figures, truth)
+        return Verdict("R92", claim, "confirmed", says, figures, *truth)
     if (near <= 1 - SURE).any():
-        return Verdict("R92", claim, "refuted", says, figures, truth)
-    return Verdict("R92", claim, "not testable", f"the supports leave it open: {says}", figures, truth)
+        return Verdict("R92", claim, "refuted", says, figures, *truth)
+    return Verdict("R92", claim, "not testable", f"the supports leave it open: {says}", figures, *truth)
 
 
 def _share_near(training: Floats, unseen: Floats, components: int, reach: float, seed: int) -> Floats:
@@ -246,12 +267,14 @@ def _share_near(training: Floats, unseen: Floats, components: int, reach: float,
     return near / RESAMPLES
 
 
-def _planted_hull(training: Floats, unseen: Floats) -> str:
+def _planted_hull(training: Floats, unseen: Floats) -> tuple[str, Outcome | Literal[""]]:
     test = hull_test(training, unseen)
     if not test.testable:
-        return ""
+        return "", ""
     unit = float(np.median(test.leave_one_out)) or float(test.leave_one_out.max())
-    return f"the planted latents lie at {', '.join(f'{own:.2f}' for own in test.distance / unit)}"
+    ratio = test.distance / unit
+    says = f"the planted latents lie at {', '.join(f'{own:.2f}' for own in ratio)}"
+    return says, "confirmed" if (ratio <= NEAR).all() else "refuted"
 
 
 def weights_are_sensitive(trials: pd.DataFrame) -> list[Verdict]:
@@ -303,4 +326,4 @@ def factors_are_recovered(learnt: Floats, planted: Floats) -> Verdict:
     )
     if found.chance > HIGH_BY_CHANCE:
         return Verdict("recovery", claim, "not testable", f"too few lines: {says}", figures)
-    return Verdict("recovery", claim, "confirmed" if found.p < 0.05 else "refuted", says, figures)
+    return Verdict("recovery", claim, "confirmed" if found.p < 0.05 else "refuted", says, figures, "", "confirmed")

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from tiny_training import tiny_plan, tiny_store
 
 from data_pipeline.batch import EpisodeBatch
+from data_pipeline.settings import load
 from data_pipeline.store import Store
 from data_pipeline.stream import collate, gather, plan_steps
 from data_pipeline.supports import support_labels
+from distributed.evaluate import protocol
 from distributed.scoring import Scorer
-from distributed.settings import ScoringSettings
+from distributed.settings import RunSettings, ScoringSettings
 from model.environment_settings import EnvironmentSettings
 from model.episode_model import EpisodeModel, ModelSettings
 from model.trunk import TrunkSettings
@@ -91,3 +93,19 @@ def test_scoring_reads_support_labels_in_the_labelled_protocol_only(folder: Path
     straight = logits(Store.open(folder), labelled, rows, flipped=False)
     turned = logits(Store.open(folder), labelled, rows, flipped=True)
     assert np.array_equal(straight, turned) != labelled
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "unlabelled; of a line the model reads 16 pairs without their labels"),
+        (
+            ["model.environment.labelled_support=true"],
+            "FEW-LABEL; of every line, the test line too, the model reads 16",
+        ),
+        (["model.environment.labelled_support=true", "model.environment.encoder=none"], "no support; of a line"),
+    ],
+)
+def test_a_report_says_which_protocol_its_results_belong_to(words: list[str], says: str) -> None:
+    fold = ["fold.test_line=a", "fold.valid_line=b", "episodes.support=16"]
+    assert protocol(load(RunSettings, [], fold + words)).startswith(says)

@@ -251,6 +251,14 @@ def test_signals_only_model_needs_a_track_and_no_sequence(tmp_path: Path) -> Non
     assert "reads no sequence, only signals, and store" in str(error)
 
 
+def test_a_few_label_model_says_which_labels_it_reads(tmp_path: Path) -> None:
+    trained = tiny_store(tmp_path / "trained")
+    run = tiny_run(tmp_path / "runs", trained, environment={"labelled_support": True})
+    status, output, _ = command("--run", run, "--store", trained.path, "--out", tmp_path / "out.tsv", "--local")
+    assert status == 0
+    assert "trained with labelled support: it reads labels of support pairs where --store has them" in output
+
+
 def test_damaged_model_is_one_sentence(place: Path, tmp_path: Path) -> None:
     write_export(open_export(place / "model"), tmp_path / "model")
     file = tmp_path / "model" / "model.safetensors"

@@ -62,10 +62,16 @@ def test_R90_gates_that_open_or_close_confirm_it() -> None:
     assert found.outcome == "confirmed"
     assert found.figures["open"] == 0.5
     assert "have two modes" in found.planted
+    assert found.expected == "confirmed"
 
 
 def test_R90_gates_about_one_value_refute_it() -> None:
     assert gates_are_bimodal(np.random.default_rng(1).normal(1.0, 0.1, 60)).outcome == "refuted"
+
+
+def test_R90_planted_gains_about_one_value_expect_a_refutation() -> None:
+    found = gates_are_bimodal(np.tile([0.2, 1.8], 30), planted=np.random.default_rng(1).normal(1.0, 0.1, 60))
+    assert (found.outcome, found.expected) == ("confirmed", "refuted")
 
 
 def test_R90_few_gates_or_none_cannot_tell() -> None:
@@ -87,6 +93,15 @@ def test_R91_a_line_that_was_left_in_the_codes_refutes_it() -> None:
     found = invariant_tells_nothing(codes, line, np.arange(len(line)) % 200, environment)
     assert found.outcome == "refuted"
     assert 0.3 < found.figures["low"] < found.figures["nats"] < found.figures["high"] < np.log(3)
+
+
+def test_R91_expects_what_the_planted_causes_of_the_labels_tell() -> None:
+    codes, line, environment = pairs_of_lines(shift=0.0)
+    told = invariant_tells_nothing(codes, line, np.arange(len(line)) % 200, environment, planted=pairs_of_lines(2.0)[0])
+    assert (told.outcome, told.expected) == ("confirmed", "refuted")
+    assert "what decides the labels tells" in told.planted
+    alike = invariant_tells_nothing(codes, line, np.arange(len(line)) % 200, environment, planted=codes)
+    assert alike.expected == "confirmed"
 
 
 def test_R91_few_pairs_cannot_tell() -> None:
@@ -112,6 +127,7 @@ def test_R92_a_mixture_of_training_lines_confirms_it() -> None:
     assert found.outcome == "confirmed"
     assert found.figures["ratio"][0] == 0
     assert found.planted == "the planted latents lie at 0.00"
+    assert found.expected == "confirmed"
 
 
 def test_R92_a_line_on_the_edge_is_no_farther_out_than_noise_takes_it() -> None:
@@ -132,6 +148,7 @@ def test_R92_a_line_beyond_all_others_refutes_it() -> None:
     assert found.figures["near"] == pytest.approx([1, 0])
     assert found.figures["ratio"][1] > 2
     assert float(found.planted.split()[-1]) > 2
+    assert found.expected == "refuted"
 
 
 def test_R92_lines_at_the_edge_and_too_few_or_equal_lines_cannot_tell() -> None:
