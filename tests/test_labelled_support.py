@@ -103,7 +103,7 @@ def test_scoring_reads_support_labels_in_the_labelled_protocol_only(folder: Path
             ["model.environment.labelled_support=true"],
             "FEW-LABEL; of every line, the test line too, the model reads 16",
         ),
-        (["model.environment.labelled_support=true", "model.environment.encoder=none"], "no support; of a line"),
+        (["model.environment.encoder=none"], "no support; of a line"),
     ],
 )
 def test_a_report_says_which_protocol_its_results_belong_to(words: list[str], says: str) -> None:
