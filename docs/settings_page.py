@@ -22,6 +22,7 @@ from data_pipeline.simulator import SimulatorSettings
 from data_pipeline.store_settings import StoreSettings
 from distributed.settings import RunSettings
 from tune.space import SearchSettings
+from tune.variants import AblationSettings
 
 TREES: dict[str, tuple[type[Settings], str]] = {
     "Training": (
@@ -30,6 +31,7 @@ TREES: dict[str, tuple[type[Settings], str]] = {
         "of a run. Presets: `configs/train/`.",
     ),
     "Search": (SearchSettings, "Read by `tune/search.py --space`. Presets: `configs/search/`."),
+    "Ablation": (AblationSettings, "Read by `tune/ablate.py --variants`. Files: `configs/ablation/`."),
     "Store": (
         StoreSettings,
         "The description that `data_pipeline/ingest.py` reads; [data.md](data.md) shows it in use. Examples: "
