@@ -9,6 +9,7 @@ from tiny_ablation import record, variant
 from tiny_training import TINY_RUN, tiny_settings, tiny_store
 
 from data_pipeline.errors import UserError
+from data_pipeline.settings import load
 from data_pipeline.store import Store
 from distributed.settings import RunSettings
 from model.objective import TrainingModule
@@ -223,3 +224,10 @@ def test_what_decides_an_outcome_may_not_change(tmp_path: Path, now: AblationRec
     claim_ablation(tmp_path / "one", False, record(variant("a")))
     with pytest.raises(UserError, match=says):
         check_ablation(tmp_path / "one", True, now)
+
+
+def test_in_short_runs_every_loss_term_acts_from_the_second_epoch() -> None:
+    fold = ["fold.test_line=a", "fold.valid_line=b"]
+    objective = load(RunSettings, [CONFIGS / "train/short.yaml"], fold).objective
+    assert {name for name in TERMS.keys() - MONITORS if getattr(objective.terms, name).start != 1} == set()
+    assert (objective.curriculum.warm_epochs, objective.curriculum.ramp_epochs) == (1, 0.5)
