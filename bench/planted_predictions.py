@@ -24,6 +24,7 @@ from rich.table import Table
 
 from data_pipeline.errors import UserError, command_line
 from distributed.evaluate import open_run, verified
+from distributed.report import strict
 
 ROOT = Path(__file__).resolve().parents[1]
 SIMULATED = ROOT / "configs/train/simulated.yaml"
@@ -36,7 +37,7 @@ ONE_FACTOR = (
 ONE_GATE = (
     *("model.energy.channels=1", "model.energy.use_distance=false", "episodes.per_step=12"),
     *("objective.curriculum.warm_epochs=0", "objective.curriculum.ramp_epochs=0"),
-    *("fold.test_line=sim60", "fold.valid_line=sim59"),
+    *("fold.test_line=sim60", "fold.valid_line=sim59", "train.epochs=3"),
 )
 FOUR_EPOCHS = ("train.epochs=4",)
 
@@ -112,10 +113,10 @@ def main(
         for verdict in asked:
             row = (verdict["requirement"], verdict["expected"], verdict["outcome"])
             table.add_row(name, *row, f"{verdict['says']}; {verdict['planted']}")
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(strict(found), indent=1, allow_nan=False) + "\n")
     console.print(table)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(found, indent=1, default=lambda array: array.tolist()) + "\n")
 
 
 if __name__ == "__main__":
