@@ -69,7 +69,8 @@ WORLDS = {
         "test and validation line are mixtures of training lines", SMALL, FOUR_EPOCHS, ("R92", "recovery")
     ),
     "outside": World(
-        "no line is a mixture of others", (*SMALL, "interpolated_lines=0"), FOUR_EPOCHS, ("R92", "recovery")
+        "test and validation line are unlike all others", (*SMALL, "interpolated_lines=0"),
+        (*FOUR_EPOCHS, "fold.test_line=sim2", "fold.valid_line=sim8"), ("R92", "recovery"),
     ),
 }  # fmt: skip
 
