@@ -204,7 +204,8 @@ def verdicts(report: Report) -> Iterator[str]:
     for own in report.verify:
         planted = f"; {own['planted']}" if own["planted"] else ""
         if own["expected"]:
-            planted += f": {'as' if own['outcome'] == own['expected'] else 'NOT as'} planted"
+            told = {own["expected"]: "as planted", "not testable": "left open"}.get(own["outcome"], "NOT as planted")
+            planted += f": {told}"
         yield f"{own['requirement']} {own['outcome']}: {own['claim']}. {own['says']}{planted}"
 
 
