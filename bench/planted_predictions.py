@@ -75,7 +75,7 @@ WORLDS = {
 }  # fmt: skip
 
 
-def call(script: str, words: list[str]) -> None:
+def run_script(script: str, words: list[str]) -> None:
     """Run a script of the project; its output is shown only if it fails."""
     done = subprocess.run(
         [sys.executable, str(ROOT / script), *words], cwd=ROOT, capture_output=True, text=True, check=False
@@ -87,9 +87,9 @@ def call(script: str, words: list[str]) -> None:
 def verdicts(world: World, folder: Path, workers: int) -> list[dict[str, Any]]:
     """Simulate, train, verify."""
     store, runs = folder / "store", folder / "runs"
-    call("data_pipeline/simulate.py", ["--out", str(store), *world.simulate])
+    run_script("data_pipeline/simulate.py", ["--out", str(store), *world.simulate])
     run = ["--store", str(store), "--runs", str(runs), "--name", "run", "--workers", str(workers)]
-    call("distributed/train.py", ["--config", str(SIMULATED), *run, *world.train])
+    run_script("distributed/train.py", ["--config", str(SIMULATED), *run, *world.train])
     return verified(open_run(runs / "run"), [], None)
 
 

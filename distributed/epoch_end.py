@@ -39,6 +39,16 @@ def environment_can_rank(model: EpisodeModel) -> bool:
     return model.settings.energy.channels > 1 or model.local is not None or model.attention is not None
 
 
+def gain_under_one_support(
+    labels: NDArray[Any], logits: NDArray[Any], neutral: NDArray[Any], alike: NDArray[np.bool_]
+) -> float:
+    """Lead in average precision of one draw's logits (n,) over U_I (n,) on the pairs that its first support serves.
+
+    0 for a model whose environment cannot rank. Other pairs are served by another support, so have another offset.
+    """
+    return average_precision(labels[alike], logits[alike]) - average_precision(labels[alike], neutral[alike])
+
+
 def validation_figures(
     labels: NDArray[Any], logits: NDArray[Any], neutral: NDArray[Any], ranks: bool
 ) -> dict[str, float]:
@@ -81,10 +91,7 @@ def epoch_figures(
     ranks = environment_can_rank(model)
     figures = validation_figures(labels, logits, scores.neutral, ranks)
     if not ranks:
-        # One channel ranks as U_I does within one environment; pairs that another support serves have another offset.
-        alike = scores.alike
-        gain = average_precision(labels[alike], scores.logits[alike, 0])
-        gain -= average_precision(labels[alike], scores.neutral[alike])
+        gain = gain_under_one_support(labels, scores.logits[:, 0], scores.neutral, scores.alike)
         figures["valid/environment_gain_of_one_channel"] = gain
     most = settings.scoring.monitor_pairs
     if most:

@@ -28,13 +28,15 @@ from sklearn.preprocessing import StandardScaler
 
 from model.alarms import DROWNED
 from model.dependence import distance_correlation
-from model.geometry import BIMODAL, LEAST_GATES, bimodality, hull_distance, hull_test, recovery
+from model.geometry import BIMODAL, LEAST_GATES, HullTest, bimodality, hull_distance, hull_test, recovery
 from model.intervals import draw_clusters, interval
 
 Floats = NDArray[np.float64]
 Lines = NDArray[np.integer[Any]]
 Chosen = NDArray[np.bool_]
 Outcome = Literal["confirmed", "refuted", "not testable"]
+Planted = tuple[str, Outcome | Literal[""]]
+"""What the truth of a simulated store says of a claim, and the outcome that follows from it."""
 
 NOTHING = 0.05
 """Nats below which information about the line counts as none; six lines have 1.79 to tell."""
@@ -94,7 +96,7 @@ def gates_are_bimodal(gates: Floats, planted: Floats | None = None) -> Verdict:
     return Verdict("R90", claim, outcome, says, figures, *_planted_modes(planted))
 
 
-def _planted_modes(planted: Floats | None) -> tuple[str, Outcome | Literal[""]]:
+def _planted_modes(planted: Floats | None) -> Planted:
     if planted is None:
         return "", ""
     truth = bimodality(planted)
@@ -195,7 +197,7 @@ def invariant_tells_nothing(
     return Verdict("R91", claim, "not testable", f"the interval leaves it open: {says}", figures, *truth)
 
 
-def _planted_leak(planted: Floats | None, line: Lines, cluster: Lines) -> tuple[str, Outcome | Literal[""]]:
+def _planted_leak(planted: Floats | None, line: Lines, cluster: Lines) -> Planted:
     if planted is None:
         return "", ""
     nats, low, high = line_information(planted, line, cluster)
@@ -231,8 +233,7 @@ def unseen_lie_inside(
     test = hull_test(means, unseen.mean(axis=1), components)
     if not test.testable:
         return Verdict("R92", claim, "not testable", test.reason)
-    # Where most training lines lie inside the hull of the others, the farthest of them is the measure.
-    unit = float(np.median(test.leave_one_out)) or float(test.leave_one_out.max())
+    unit = _unit(test)
     ratio = test.distance / unit
     near = _share_near(training, unseen, components, NEAR * unit, seed)
     figures = {"near": near, "ratio": ratio, "inside": test.inside, "p": test.p, "components": components}
@@ -244,12 +245,18 @@ def unseen_lie_inside(
     )
     if means.shape[1] >= len(training) - 1:
         says += f"; in all {means.shape[1]} dimensions every new line would be outside"
-    truth = _planted_hull(*planted) if planted else ("", "")
+    truth = _planted_hull(planted)
     if (near >= SURE).all():
         return Verdict("R92", claim, "confirmed", says, figures, *truth)
     if (near <= 1 - SURE).any():
         return Verdict("R92", claim, "refuted", says, figures, *truth)
     return Verdict("R92", claim, "not testable", f"the supports leave it open: {says}", figures, *truth)
+
+
+def _unit(test: HullTest) -> float:
+    """Distance of a typical training line from the hull of the others, in units of the points."""
+    # Where most training lines lie inside the hull of the others, the farthest of them is the measure.
+    return float(np.median(test.leave_one_out)) or float(test.leave_one_out.max())
 
 
 def _share_near(training: Floats, unseen: Floats, components: int, reach: float, seed: int) -> Floats:
@@ -267,12 +274,11 @@ def _share_near(training: Floats, unseen: Floats, components: int, reach: float,
     return near / RESAMPLES
 
 
-def _planted_hull(training: Floats, unseen: Floats) -> tuple[str, Outcome | Literal[""]]:
-    test = hull_test(training, unseen)
-    if not test.testable:
+def _planted_hull(latents: tuple[Floats, Floats] | None) -> Planted:
+    test = hull_test(*latents) if latents else None
+    if test is None or not test.testable:
         return "", ""
-    unit = float(np.median(test.leave_one_out)) or float(test.leave_one_out.max())
-    ratio = test.distance / unit
+    ratio = test.distance / _unit(test)
     says = f"the planted latents lie at {', '.join(f'{own:.2f}' for own in ratio)}"
     return says, "confirmed" if (ratio <= NEAR).all() else "refuted"
 

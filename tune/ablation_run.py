@@ -26,7 +26,7 @@ from data_pipeline.settings import Settings, validate
 from data_pipeline.store import Store
 from data_pipeline.supports import draw_supports
 from distributed.checkpoint import best_checkpoint
-from distributed.epoch_end import environment_can_rank
+from distributed.epoch_end import environment_can_rank, gain_under_one_support
 from distributed.evaluate import groups_of, load_model, predict_groups
 from distributed.records import ALARMS, STEPS, read_lines, read_records
 from distributed.scoring import Scorer
@@ -202,9 +202,8 @@ def figures(predictions: pd.DataFrame, can_rank: bool = True) -> dict[str, float
             f"pairs/{place}": float(len(group)),
         }
         if not can_rank:
-            one = group[group["alike"]]
-            ranked, neutral = (average_precision(one["label"], one[name]) for name in (f"{DRAW}0", "u"))
-            found[f"{THEOREM}/{place}"] = ranked - neutral
+            columns = (group[name].to_numpy() for name in (f"{DRAW}0", "u", "alike"))
+            found[f"{THEOREM}/{place}"] = gain_under_one_support(labels, *columns)
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
