@@ -100,8 +100,9 @@ def main(
 ) -> None:
     """Print prediction, what is planted, and what came out, world by world."""
     names = [name for name in worlds.split(",") if name]
-    if unknown := [name for name in names if name not in WORLDS]:
-        raise UserError(f"there is no world '{unknown[0]}'; there are {', '.join(WORLDS)}")
+    unknown = [name for name in names if name not in WORLDS]
+    if unknown or not names:
+        raise UserError(f"there is no world '{unknown[0] if unknown else worlds}'; there are {', '.join(WORLDS)}")
     console = Console(width=140)
     table = Table("world", "prediction", "planted", "came out", "statistic")
     found: dict[str, Any] = {}

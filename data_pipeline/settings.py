@@ -51,7 +51,9 @@ def load(cls: type[SettingsT], presets: Sequence[str | Path] = (), overrides: Se
         except (OmegaConfBaseException, YAMLError) as error:
             raise UserError(f"override '{override}' cannot be read: {_told(error)}") from error
         tree = _merge(tree, parsed, f"override '{override}'")
-    return validate(cls, OmegaConf.to_container(tree, resolve=True), where=", ".join(map(str, presets)) or "settings")
+    files = ", ".join(map(str, presets))
+    where = f"{files} and the command line" if files and overrides else files or "settings"
+    return validate(cls, OmegaConf.to_container(tree, resolve=True), where=where)
 
 
 def validate(cls: type[SettingsT], content: Any, where: str) -> SettingsT:

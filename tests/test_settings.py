@@ -37,6 +37,12 @@ def test_lists_and_words_are_read_from_overrides() -> None:
     assert settings.fold.test_line == "NHEK"
 
 
+def test_a_mistake_on_the_command_line_is_not_laid_to_the_file_alone(tmp_path: Path) -> None:
+    file = preset(tmp_path, "optimiser: {lr: 1e-2}\n")
+    with pytest.raises(UserError, match=r"first.yaml and the command line: unknown key 'optimiser.learn'"):
+        load(RunSettings, [file.rename(tmp_path / "first.yaml")], ["optimiser.learn=1"])
+
+
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert load(RunSettings, [preset(tmp_path, "")]) == RunSettings()
 
