@@ -56,6 +56,8 @@ class TrainingState(Settings):
     """Epoch ends since then."""
     score: float = -1.0
     """Validation score of this very checkpoint; -1 where none was computed."""
+    candidate: bool = True
+    """Whether it may be chosen as the best: not so before `train.choose_from`."""
     finished: bool = False
     """Whether training ended here."""
     identity: Identity
@@ -71,17 +73,19 @@ class TrainingState(Settings):
     watch: WatchState = WatchState()
     """Alarms, means of the present epoch and what responses have changed."""
 
-    def judged(self, score: float, patience: int, steps: int) -> TrainingState:
+    def judged(self, score: float, patience: int, steps: int, candidate: bool = True) -> TrainingState:
         """This state at an epoch's end with validation `score`: it stops after `patience` epochs without a better one.
 
-        0 never stops early; `steps` in all end the training too.
+        0 never stops early; `steps` in all end the training too. The first candidate for the best is better than all
+        that are none, and until there is one the latest counts as the best.
         """
-        gained = score > self.best_score
+        gained = score > self.best_score or not self.candidate
         bad = 0 if gained else self.epochs_without_gain + 1
         return self.model_copy(
             update={
                 "score": score,
-                "best_score": max(score, self.best_score),
+                "candidate": candidate,
+                "best_score": score if gained else self.best_score,
                 "best_step": self.step if gained else self.best_step,
                 "epochs_without_gain": bad,
                 "finished": self.step >= steps or (patience > 0 and bad >= patience),
@@ -135,7 +139,7 @@ def prune_checkpoints(run: Path, keep: int) -> None:
     """Remove all but the `keep` best scored checkpoints and the latest, and what a killed writer left behind."""
     found = checkpoints(run)
     scored = [item for item in found if item[1].score >= 0]
-    best = sorted(scored, key=lambda item: (item[1].score, item[1].step))[-keep:]
+    best = sorted(scored, key=_merit)[-keep:]
     kept = {folder for folder, _ in [*best, *found[-1:]]}
     for folder in [*(folder for folder, _ in found if folder not in kept), *run.glob(f"{_DRAFT}*")]:
         shutil.rmtree(folder, ignore_errors=True)
@@ -203,8 +207,13 @@ def checkpoints(run: Path) -> list[tuple[Path, TrainingState]]:
 
 
 def best_checkpoint(run: Path) -> Path:
-    """The run's checkpoint with the best validation score, or its latest where none was scored."""
+    """The run's checkpoint with the best validation score among the candidates, or its latest where none was scored."""
     found = checkpoints(run)
     if not found:
         raise UserError(f"run {run} has no checkpoint; train it first (distributed/train.py)")
-    return max(found, key=lambda item: (item[1].score, item[1].step))[0]
+    return max(found, key=_merit)[0]
+
+
+def _merit(item: tuple[Path, TrainingState]) -> tuple[bool, float, int]:
+    state = item[1]
+    return state.candidate and state.score >= 0, state.score, state.step

@@ -164,7 +164,8 @@ class Training:
         watch = self._agreed(watch)
         apply_adjustments(self.engine, watch.adjustments, self.settings.optimiser.weight_decay)
         patience = watch.adjustments.patience or self.settings.train.patience
-        self.state = self.state.judged(score, patience, self.steps).model_copy(update={"watch": watch})
+        candidate = epoch + 1 >= self.settings.train.choose_from or self.state.step >= self.steps
+        self.state = self.state.judged(score, patience, self.steps, candidate).model_copy(update={"watch": watch})
         if self.records:
             for event in events:
                 self.records.alarm(event)

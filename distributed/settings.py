@@ -67,6 +67,12 @@ class TrainSettings(Settings):
     """Stop after this many steps; 0: no limit."""
     patience: int = Field(3, ge=0)
     """Epochs without a better validation score before stopping; 0: never stop early."""
+    choose_from: int = Field(1, ge=1, le=100_000)
+    """First epoch, from 1, that may be chosen as the best and with which patience begins; the last may always be.
+
+    More than 1 where what is judged has to be what was asked for: an epoch in which the environment or a loss term does
+    not act yet may be the better one by chance.
+    """
     checkpoint_every: int = Field(100, ge=0)
     """Steps between checkpoints, beside the one at each epoch's end; 0: only at epoch ends."""
     keep_best: int = Field(2, ge=1, le=100)

@@ -52,6 +52,12 @@ def norm_per_row(gradient: Tensor) -> Tensor:
     return gradient.norm() / rows
 
 
+def length_ratio(loss: Tensor, task: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """() length of the gradient of `loss` at `parameters` over that of `task`'s; NaN where the task has none."""
+    own, main = (_flat(_gradients(each, parameters), list(parameters)).norm() for each in (loss, task))
+    return torch.where(main > 0, own / main, torch.full_like(main, torch.nan))
+
+
 def _gradients(loss: Tensor, places: Sequence[Tensor]) -> list[Tensor | None]:
     if not loss.requires_grad:
         return [None] * len(places)

@@ -25,7 +25,7 @@ from model.energy import Scores
 from model.episode_model import EpisodeModel, ModelSettings
 from model.id_teacher import IdTeacher
 from model.line_relations import RelatedLines
-from model.measuring import Gradients, measure
+from model.measuring import Gradients, length_ratio, measure
 from model.step import Gather, GlobalStep, gather_step
 from model.task_loss import TaskLoss, TaskSettings
 from model.term_registry import TERMS, TermsSettings
@@ -117,7 +117,12 @@ class TrainingModule(nn.Module):
                 return total, report
             # Beside the balanced sum: behind its firewall it has no gradient that could be balanced.
             rival = self.competition(world, scores, epoch)
-            return total + rival.loss, report | _competition_report(total, rival)
+            report |= _competition_report(total, rival, epoch >= self.competition.settings.start)
+            if self.balance.measures(step) and task.requires_grad and self.model.student is not None:
+                # Where both arrive: no shared place is behind the firewall, the student is.
+                share = length_ratio(rival.loss, task, list(self.model.student.parameters()))
+                report["gradient_ratio/competition"] = share
+            return total + rival.loss, report
 
     def set_lines(self, names: Sequence[str], features: Tensor) -> None:
         """Tell whatever relates lines the training lines' names and feature vectors (C, F), in their order.
@@ -209,8 +214,9 @@ def _competition(settings: ModelSettings, lines: int) -> Competition | None:
     return Competition(settings.competition, shape.width if shape else 0, lines) if settings.competition.on else None
 
 
-def _competition_report(total: Tensor, value: TermValue) -> dict[str, Tensor]:
+def _competition_report(total: Tensor, value: TermValue, acts: bool) -> dict[str, Tensor]:
     report = {"loss/total": total + value.loss, "loss/competition": value.loss}
+    report["weight/competition"] = total.new_tensor(float(acts))
     report["bound_violated/competition"] = _below(value.loss, Competition.lower_bound)
     report |= {f"{key}/competition": monitor for key, monitor in value.report.items()}
     return {name: monitor.detach() for name, monitor in report.items()}

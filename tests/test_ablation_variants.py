@@ -228,6 +228,9 @@ def test_what_decides_an_outcome_may_not_change(tmp_path: Path, now: AblationRec
 
 def test_in_short_runs_every_loss_term_acts_from_the_second_epoch() -> None:
     fold = ["fold.test_line=a", "fold.valid_line=b"]
-    objective = load(RunSettings, [CONFIGS / "train/short.yaml"], fold).objective
+    settings = load(RunSettings, [CONFIGS / "train/short.yaml"], fold)
+    objective = settings.objective
     assert {name for name in TERMS.keys() - MONITORS if getattr(objective.terms, name).start != 1} == set()
     assert (objective.curriculum.warm_epochs, objective.curriculum.ramp_epochs) == (1, 0.5)
+    assert settings.model.competition.start == 1
+    assert settings.train.choose_from == 3

@@ -146,6 +146,15 @@ def test_the_best_checkpoint_has_the_best_score_and_of_equals_is_the_later_one(t
     assert best_checkpoint(tmp_path).name == "checkpoint_000000009"
 
 
+def test_the_best_is_a_candidate_whatever_other_epochs_scored(tmp_path: Path) -> None:
+    for step, score, candidate in ((3, 0.9, False), (6, 0.4, True), (9, 0.3, True), (12, -1.0, True)):
+        state = state_at(step, score).model_copy(update={"candidate": candidate})
+        save_checkpoint(tmp_path, tensors_of(step), tensors_of(step), state)
+    assert best_checkpoint(tmp_path).name == "checkpoint_000000006"
+    prune_checkpoints(tmp_path, keep=1)
+    assert steps_of(tmp_path) == [6, 12]
+
+
 def test_without_scores_the_latest_checkpoint_is_the_best(tmp_path: Path) -> None:
     saved(tmp_path, 3, 6)
     assert best_checkpoint(tmp_path).name == "checkpoint_000000006"

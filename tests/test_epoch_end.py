@@ -34,10 +34,14 @@ def test_one_channel_ranks_as_u_alone_whatever_support_set_served_a_pair(tmp_pat
     assert abs(mixed) > 1e-3
 
 
-def test_training_stops_after_as_many_epochs_without_gain_as_it_was_given_patience() -> None:
-    state = TrainingState(
+def fresh() -> TrainingState:
+    return TrainingState(
         step=10, identity=Identity(store="", fold="", plan=""), inputs={}, train_lines=[], signal_names=[], settings={}
     )
+
+
+def test_training_stops_after_as_many_epochs_without_gain_as_it_was_given_patience() -> None:
+    state = fresh()
     ends = []
     for score in (0.5, 0.4, 0.6, 0.6, 0.5, 0.55):
         state = state.judged(score, patience=3, steps=100)
@@ -46,3 +50,12 @@ def test_training_stops_after_as_many_epochs_without_gain_as_it_was_given_patien
     assert (state.best_score, state.score) == (0.6, 0.55)
     assert not state.judged(0.1, patience=0, steps=100).finished
     assert state.judged(0.9, patience=0, steps=10).finished
+
+
+def test_epochs_that_are_no_candidates_are_neither_the_best_nor_patience() -> None:
+    state, ends = fresh(), []
+    for score, candidate in ((0.9, False), (0.8, False), (0.5, True), (0.4, True), (0.6, True)):
+        state = state.judged(score, patience=2, steps=100, candidate=candidate)
+        ends.append((state.best_score, state.epochs_without_gain))
+    assert ends == [(0.9, 0), (0.8, 0), (0.5, 0), (0.5, 1), (0.6, 0)]
+    assert not state.finished
