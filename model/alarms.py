@@ -20,6 +20,8 @@ Figures = Mapping[str, float]
 
 MEMORISED, GAP, LOW_THRESHOLD = 0.95, 0.2, 0.05
 DROWNED, DOMINATING = 0.05, 5.0
+WALLED = ("competition",)
+"""What cannot crowd the task out of any shared place: its ratio is measured where its own lesson is learnt."""
 CONSTANT, DEAD = 0.05, 0.01
 LEAK = 0.13
 """Accuracy above chance from which z_I counts as telling the line."""
@@ -100,7 +102,7 @@ STEP_ALARMS: tuple[Alarm, ...] = (
         "dominating",
         "gradient_ratio/",
         "{place} dominates: its gradient is {value:.2g} times the task's, above 5",
-        lambda value, *_: value > DOMINATING,
+        lambda value, _, place: value > DOMINATING and place not in WALLED,
         steps=200,
     ),
     Alarm(

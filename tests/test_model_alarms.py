@@ -108,6 +108,13 @@ def test_T13_1_every_alarm_has_a_constructed_case() -> None:
     assert {name for name, *_ in EPOCH_CASES} == {alarm.name for alarm in EPOCH_ALARMS}
 
 
+def test_behind_its_firewall_the_competition_may_be_drowned_but_dominates_nothing() -> None:
+    acting = HEALTHY_STEP | {"weight/competition": 1.0}
+    assert run(STEP_ALARMS, acting | {"gradient_ratio/competition": 81.0}, 1000) == []
+    (event,) = run(STEP_ALARMS, acting | {"gradient_ratio/competition": 0.01}, 300)
+    assert (event.alarm, event.place) == ("drowned", "competition")
+
+
 def test_an_alarm_fires_at_the_same_step_whatever_the_steps_between_measurements() -> None:
     (event,) = run(STEP_ALARMS, HEALTHY_STEP | {"gradient_ratio/corr": 0.01}, 400, every=4)
     assert event.step == 200
