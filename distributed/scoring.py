@@ -29,8 +29,9 @@ from model.episode_model import EpisodeModel
 IN_MEMORY = 2 << 30
 """Bytes of tokens kept in memory; more go to a temporary file."""
 
-PAIRS_PER_HEAD = 4096
-"""Pairs scored with a support at a time: what is kept of them grows with the support, where pairs attend to it."""
+TRUNK_BATCHES = 8
+"""Batches of the trunk's joint attention that are scored with a support at a time. More would spare encoding it often,
+but where pairs attend to their support the memory they take is a multiple of its size."""
 
 Gather = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 """Puts the pair features of all workers together: (own features, total pairs) -> all features."""
@@ -191,9 +192,9 @@ class Scorer:
 
         Pair features support_h (m, d) and query_h (n, d).
         """
-        parts = []
-        for first in range(0, len(query), PAIRS_PER_HEAD):
-            part = slice(first, first + PAIRS_PER_HEAD)
+        parts, size = [], TRUNK_BATCHES * self.settings.pairs_per_batch
+        for first in range(0, len(query), size):
+            part = slice(first, first + size)
             parts.append(self._episode_heads(np.concatenate([support_h, query_h[part]]), support, query[part]))
         logits, neutral, environment = zip(*parts, strict=True)
         return np.concatenate(logits), np.concatenate(neutral), environment[0]

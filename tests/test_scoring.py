@@ -154,15 +154,13 @@ def test_the_size_of_a_support_in_use_is_a_setting_of_its_own(words: list[str], 
 
 @pytest.mark.parametrize("encoder", ["mean", "attention", "isab", "prototypes"])
 def test_a_large_support_is_read_in_parts_of_the_query_and_gives_the_same_logits(
-    store: Store, rows: NDArray[np.int64], encoder: str, monkeypatch: pytest.MonkeyPatch
+    store: Store, rows: NDArray[np.int64], encoder: str
 ) -> None:
     words = [*NO_DROPOUT, f"model.environment.encoder={encoder}", "model.environment.query_attention=true"]
     torch.manual_seed(0)
     model = build_module(store, tiny_fold(store), tiny_settings(*words)).model
     pool = tiny_fold(store).rows(store, "sim1")
-    scorer = Scorer(model, store, SupportSize(8, 1024), ScoringSettings())
-    whole = scorer.score_line(rows, pool, 2, SEED)
-    monkeypatch.setattr("distributed.scoring.PAIRS_PER_HEAD", 7)
-    parts = scorer.score_line(rows, pool, 2, SEED)
+    asked = (ScoringSettings(pairs_per_batch=size) for size in (512, 1))
+    whole, parts = (Scorer(model, store, SupportSize(8, 1024), own).score_line(rows, pool, 2, SEED) for own in asked)
     np.testing.assert_allclose(parts.logits, whole.logits, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(parts.neutral, whole.neutral, rtol=1e-5, atol=1e-6)
