@@ -51,9 +51,9 @@ class BareLoop:
         groups = parameter_groups(self.module, settings.optimiser.weight_decay)
         self.optimiser = torch.optim.AdamW(groups, lr=settings.optimiser.lr)
         self.clip, self.epoch_steps = settings.optimiser.clip, training.plan.steps_per_epoch
-        support, plan = training.plan.settings.support, training.plan
+        plan, widest = training.plan, training.plan.supports[-1]
         self.batches = [
-            collate(gather(training.store, plan_steps(plan, step, step + 1, 0, 1), support), support)
+            collate(gather(training.store, plan_steps(plan, step, step + 1, 0, 1), widest), plan.support_of(step))
             for step in range(IN_MEMORY)
         ]
         self.done = 0

@@ -29,6 +29,8 @@ from data_pipeline.store import Store
 from data_pipeline.supports import support_labels
 
 Columns = dict[str, NDArray[Any]]
+_PER_PAIR = ("rows", "enhancer", "promoter", "enhancer_packed", "promoter_packed", "distance", "signals")
+"""Columns (k, m+n, ...) of gathered episodes."""
 
 
 class StreamSettings(Settings):
@@ -45,18 +47,23 @@ class StreamSettings(Settings):
 
 
 def plan_steps(plan: Plan, start: int, stop: int, rank: int, world: int) -> Columns:
-    """The episodes of worker `rank` of `world` in steps [start, stop): step (k,), line (k,), rows (k, m+n)."""
+    """The episodes of worker `rank` of `world` in steps [start, stop): step (k,), line (k,), rows (k, M+n).
+
+    M is the plan's largest support, so that all steps have one shape on the way; a smaller support is followed by
+    repeats of its first pair, which `collate` takes out.
+    """
     slots = plan.slots(rank, world)
     episodes = [(step, plan.episode(step, slot)) for step in range(start, stop) for slot in slots]
+    width = plan.supports[-1] + plan.settings.query
     return {
         "step": np.array([step for step, _ in episodes], dtype=np.int64),
         "line": np.array([episode.line for _, episode in episodes], dtype=np.int64),
-        "rows": np.stack([episode.rows for _, episode in episodes]),
+        "rows": np.stack([_widened(episode.rows, plan.settings.query, width) for _, episode in episodes]),
     }
 
 
 def gather(store: Store, episodes: Columns, support: int, labelled: bool = False) -> Columns:
-    """Add to `episodes` (k of them) everything the store knows of their pairs; labels of the query only.
+    """Add to `episodes` (k of them) everything the store knows of their pairs; labels after the first `support` only.
 
     Adds enhancer and promoter (k, m+n) int32 element rows, their packed bases (k, m+n, L/2) uint8, distance (k, m+n)
     float32 with NaN for unknown, signals (k, m+n, S) float32, labels (k, n) float32 and line_features (k, F) float32;
@@ -88,7 +95,11 @@ def gather(store: Store, episodes: Columns, support: int, labelled: bool = False
 
 
 def collate(columns: Columns, support: int) -> EpisodeBatch:
-    """The `EpisodeBatch` of gathered episodes, with each distinct element once."""
+    """The `EpisodeBatch` of gathered episodes with `support` pairs each, with each distinct element once.
+
+    Pairs between these and the query, which `plan_steps` filled up with, are left out.
+    """
+    columns = _narrowed(columns, support)
     enhancer_packed, enhancer = _distinct(columns["enhancer"], columns["enhancer_packed"])
     promoter_packed, promoter = _distinct(columns["promoter"], columns["promoter_packed"])
     return EpisodeBatch(
@@ -125,7 +136,7 @@ def stream(
     import ray.data
 
     per_step = len(plan.slots(rank, world))
-    support = plan.settings.support
+    widest = plan.supports[-1]
     blocks = [
         _to_arrow(plan_steps(plan, first, min(first + settings.steps_per_block, stop), rank, world))
         for first in range(start, stop, settings.steps_per_block)
@@ -144,7 +155,7 @@ def stream(
     }
 
     def read(block: pa.Table) -> Columns:
-        columns = gather(_opened(store_path), _from_arrow(block), support, labelled)
+        columns = gather(_opened(store_path), _from_arrow(block), widest, labelled)
         return {name: values for name, values in columns.items() if name not in empty}
 
     dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
@@ -166,7 +177,7 @@ def stream(
         for name in empty:
             lead = shape[:1] if name == "line_features" else shape
             columns[name] = np.empty((*lead, 0), dtype=np.uint8 if name.endswith("packed") else np.float32)
-        yield collate(columns, support)
+        yield collate(columns, plan.support_of(int(columns["step"][0])))
 
 
 def started(batches: Iterator[EpisodeBatch]) -> Iterator[EpisodeBatch]:
@@ -182,6 +193,24 @@ def started(batches: Iterator[EpisodeBatch]) -> Iterator[EpisodeBatch]:
             batch = next(batches, None)
 
     return go_on()
+
+
+def _widened(rows: NDArray[np.int64], query: int, width: int) -> NDArray[np.int64]:
+    """Rows (m+n,) of an episode as (width,), with repeats of the first between support and query."""
+    support = len(rows) - query
+    return np.concatenate([rows[:support], np.repeat(rows[:1], width - len(rows)), rows[support:]])
+
+
+def _narrowed(columns: Columns, support: int) -> Columns:
+    """`columns` with `support` support pairs per episode in place of the most there is room for."""
+    width, query = columns["rows"].shape[1], columns["labels"].shape[1]
+    if width == support + query:
+        return columns
+    kept = np.r_[:support, width - query : width]
+    cut = {name: columns[name][:, kept] for name in _PER_PAIR}
+    if "support_labels" in columns:
+        cut["support_labels"] = columns["support_labels"][:, :support]
+    return columns | cut
 
 
 def _distinct(elements: NDArray[Any], packed: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:

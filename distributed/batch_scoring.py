@@ -11,7 +11,6 @@ one set of tokens per element. The pieces are those of `Scorer`, so a pair has t
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from tqdm import tqdm
 from data_pipeline.errors import UserError
 from data_pipeline.store import KINDS, Kind, Store
 from data_pipeline.store_writer import FullDiskNamed
-from data_pipeline.supports import draw_supports
+from data_pipeline.supports import Served, SupportSize, draw_supports
 from distributed.deployment import Deployment, open_export, write_export
 from distributed.executors import Arrays, Executor
 from distributed.matched_store import MatchedStore
@@ -69,8 +68,8 @@ class Supports:
 
     rows: NDArray[np.int64]
     """(k,) pairs to score, store rows."""
-    sets: NDArray[np.int64]
-    """(s, m) store rows of each support set."""
+    sets: list[NDArray[np.int64]]
+    """s times (m,) store rows of a support set; m is the same within a line."""
     serving: NDArray[np.int32]
     """(k, draws) support set of each pair in each draw; it shares no element with the pair."""
 
@@ -81,8 +80,8 @@ def progress(total: int, what: str, unit: str) -> tqdm:
     return tqdm(total=total, desc=what, unit=unit, mininterval=every, maxinterval=every)
 
 
-def plan_supports(store: Store, rows: NDArray[np.int64], size: int, draws: int, seed: int) -> Supports:
-    """Supports of `size` pairs for `rows` (k,), drawn per line from these rows themselves.
+def plan_supports(store: Store, rows: NDArray[np.int64], size: SupportSize, draws: int, seed: int) -> Supports:
+    """Supports for `rows` (k,), drawn per line from these rows themselves.
 
     Raises `UserError` naming the line where its pairs cannot give them.
     """
@@ -90,28 +89,26 @@ def plan_supports(store: Store, rows: NDArray[np.int64], size: int, draws: int, 
     serving = np.empty((len(rows), draws), dtype=np.int32)
     line_of = store.pairs.line[rows]
     lines = np.unique(line_of)
-    with progress(len(lines) * draws, "draw supports", "draw") as bar:
-        for line, draw in itertools.product(lines, range(draws)):
+    with progress(len(lines), "draw supports", "line") as bar:
+        for line in lines:
             mine = np.flatnonzero(line_of == line)
-            for support, positions in _draw(store, rows[mine], size, seed + 7919 * draw):
-                serving[mine[positions], draw] = len(sets)
-                sets.append(support)
+            for part in _draw(store, rows[mine], size, draws, seed):
+                serving[mine[part.positions]] = len(sets) + np.arange(draws)
+                sets.extend(part.supports)
             bar.update()
-    return Supports(rows, np.stack(sets), serving)
+    return Supports(rows, sets, serving)
 
 
-def _draw(
-    store: Store, rows: NDArray[np.int64], size: int, seed: int
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _draw(store: Store, rows: NDArray[np.int64], size: SupportSize, draws: int, seed: int) -> list[Served]:
     try:
-        return draw_supports(store, rows, rows, size, seed)
+        return draw_supports(store, rows, rows, size, draws, seed)
     except UserError as error:
         line = store.lines[store.pairs.line[rows[0]]]
         enhancers, promoters = (len(np.unique(own[rows])) for own in (store.pairs.enhancer, store.pairs.promoter))
         raise UserError(
-            f"line '{line}' has too few pairs: each must be scored with {size} others that share no element with it, "
-            f"and there are {len(rows)} pairs of {enhancers} enhancers and {promoters} promoters; add pairs of other "
-            "elements of this line, or give a smaller --support"
+            f"line '{line}' has too few pairs: each must be scored with {size.least} others that share no element with "
+            f"it, and there are {len(rows)} pairs of {enhancers} enhancers and {promoters} promoters; add pairs of "
+            "other elements of this line, or give a smaller --support"
         ) from error
 
 
@@ -120,11 +117,13 @@ def score_pairs(
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Yield logits (k, draws) and neutral energies (k,) of stretches of `supports.rows`, in their order."""
     write_export(deployment, job.work / "model")
-    used = np.unique(np.concatenate([supports.rows, supports.sets.reshape(-1)]))
+    members = np.concatenate(supports.sets)
+    used = np.unique(np.concatenate([supports.rows, members]))
     elements = {"enhancer": np.unique(store.pairs.enhancer[used]), "promoter": np.unique(store.pairs.promoter[used])}
-    support_rows = np.unique(supports.sets)
+    support_rows = np.unique(members)
     arrays = {f"{kind}s": elements[kind] for kind in KINDS}
-    arrays |= {"rows": supports.rows, "sets": supports.sets, "serving": supports.serving, "support_rows": support_rows}
+    arrays |= {"rows": supports.rows, "members": members, "ends": np.cumsum([len(own) for own in supports.sets])}
+    arrays |= {"serving": supports.serving, "support_rows": support_rows}
     for name, values in arrays.items():
         _save(job.work / f"{name}.npy", values)
     try:
@@ -176,10 +175,9 @@ def score_part(job: Job, part: int) -> Arrays:
     logits, neutral = np.empty(serving.shape, dtype=np.float32), np.empty(len(rows), dtype=np.float32)
     for number in np.unique(serving):
         where, draw = np.nonzero(serving == number)
-        support = arrays["sets"][number]
+        support = arrays["members"][arrays["ends"][number - 1] if number else 0 : arrays["ends"][number]]
         own = support_h[np.searchsorted(arrays["support_rows"], support)]
-        episode = np.concatenate([own, h[where]])
-        logits[where, draw], neutral[where], _ = opened.scorer.heads(episode, support, rows[where])
+        logits[where, draw], neutral[where], _ = opened.scorer.heads(own, h[where], support, rows[where])
     return {"logits": logits, "neutral": neutral}
 
 
@@ -190,8 +188,8 @@ class _Opened:
         deployment = open_export(job.work / "model")
         self.store = MatchedStore.of(job.store, deployment.description)
         model = deployment.build()
-        self.scorer = Scorer(model, self.store, deployment.description.support, job.scoring)
-        names = ("enhancers", "promoters", "rows", "sets", "serving", "support_rows")
+        self.scorer = Scorer(model, self.store, deployment.description.support_in_use, job.scoring)
+        names = ("enhancers", "promoters", "rows", "members", "ends", "serving", "support_rows")
         self.arrays = {name: np.load(job.work / f"{name}.npy", mmap_mode="r") for name in names}
         self.tokens: dict[Kind, Tokens] = {kind: TokenFiles(job, kind) for kind in KINDS}
 

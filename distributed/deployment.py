@@ -27,6 +27,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
 from data_pipeline.store import Kind, read_manifest
 from data_pipeline.store_writer import write_durably
+from data_pipeline.supports import SupportSize
 from distributed.checkpoint import TrainingState, best_checkpoint, load_checkpoint
 from distributed.runs import RunRecord, read_record
 from distributed.settings import RunSettings
@@ -81,7 +82,9 @@ class ModelDescription(Settings):
     windows: dict[Kind, int]
     """Bases per enhancer and promoter that it was trained on; 0 without sequence."""
     support: int = Field(ge=1)
-    """m, pairs in a support set."""
+    """Fewest pairs in a support set: the smallest trained with."""
+    support_bound: int = Field(0, ge=0)
+    """Most pairs in a support set; 0, as in exports of before there was one: always `support`."""
     signal_names: list[str]
     """Signal tracks it expects, in order."""
     line_features: int = Field(ge=0)
@@ -96,6 +99,11 @@ class ModelDescription(Settings):
     """Digest of `model.safetensors`."""
     checksum: str = ""
     """sha256 over everything above."""
+
+    @property
+    def support_in_use(self) -> SupportSize:
+        """Size of the supports that pairs are scored with."""
+        return SupportSize(self.support, self.support_bound or self.support)
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,8 @@ def open_run(run: Path) -> Deployment:
         format_version=FORMAT_VERSION,
         model=settings.model,
         windows=_windows(run, record, state),
-        support=settings.episodes.support,
+        support=settings.support_in_use.least,
+        support_bound=settings.support_in_use.most,
         signal_names=state.signal_names,
         line_features=state.inputs["line_features"],
         train_lines=state.train_lines,

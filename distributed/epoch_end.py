@@ -84,7 +84,7 @@ def epoch_figures(
     share: tuple[int, int, Gather],
 ) -> dict[str, float]:
     """All figures of an epoch's end; `rows` are the validation pairs, `share` as in `Scorer.score_line`; collective."""
-    scorer = Scorer(model, store, settings.episodes.support, settings.scoring)
+    scorer = Scorer(model, store, settings.support_in_use, settings.scoring)
     pool = fold.rows(store, fold.valid_line)
     scores = scorer.score_line(rows, pool, settings.scoring.support_draws, 0, share)
     labels, logits = store.pairs.label[rows], scores.logits.mean(axis=1)

@@ -95,7 +95,7 @@ def predict_groups(
     """One row per pair: what `quadrants` needs, a logit per support draw, and `alike` as in `LineScores`."""
     parts = []
     with tqdm(desc="score pairs", unit="pair") as bar:
-        scorer = Scorer(model, store, settings.episodes.support, settings.scoring, bar.update)
+        scorer = Scorer(model, store, settings.support_in_use, settings.scoring, bar.update)
         for group in groups:
             pool = fold.rows(store, group.line)
             scores = scorer.score_line(group.rows, pool, settings.scoring.support_draws, seed=1)
@@ -225,7 +225,7 @@ def evaluate(
 
 def protocol(settings: RunSettings) -> str:
     """What a model of these settings is told about a line: results are comparable within one protocol only (C9)."""
-    environment, m = settings.model.environment, settings.episodes.support
+    environment, m = settings.model.environment, settings.support_in_use.most
     if environment.encoder in ("none", "features"):
         return "no support; of a line the model knows its pairs' elements and signals and its own features alone"
     if environment.labelled_support:
@@ -233,7 +233,7 @@ def protocol(settings: RunSettings) -> str:
             f"FEW-LABEL; of every line, the test line too, the model reads {m} pairs with their labels (never that of "
             "the pair it scores): not to be compared with results of the unlabelled protocol"
         )
-    return f"unlabelled; of a line the model reads {m} pairs without their labels"
+    return f"unlabelled; of a line the model reads up to {m} pairs at a time without their labels"
 
 
 def _curves(run: Path, out: Path) -> dict[str, str]:

@@ -12,9 +12,15 @@ import typer
 from rich.console import Console
 
 from data_pipeline.errors import command_line
+from data_pipeline.supports import SupportSize
 from distributed.deployment import ModelDescription, open_run, write_export
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def _supports(size: SupportSize) -> str:
+    bounds = f"{size.most}" if size.least == size.most else f"{size.least} to {size.most}"
+    return f"{bounds} pairs of the line"
 
 
 def print_description(description: ModelDescription, console: Console) -> None:
@@ -27,7 +33,7 @@ def print_description(description: ModelDescription, console: Console) -> None:
         if description.model.trunk.shape
         else "no sequence (trunk.size=none)",
         "signals": ", ".join(description.signal_names) or "none",
-        "support": f"{description.support} pairs of the line",
+        "support": _supports(description.support_in_use),
     }
     if calibration := description.calibration:
         rows["calibration"] = (

@@ -52,7 +52,7 @@ def view_lines(
     model: EpisodeModel, store: Store, fold: Fold, settings: RunSettings, pairs: int = PAIRS, draws: int = DRAWS
 ) -> list[LineView]:
     """Views of the training lines, the validation line and the test line, in this order."""
-    scorer = Scorer(model, store, settings.episodes.support, settings.scoring)
+    scorer = Scorer(model, store, settings.support_in_use, settings.scoring)
     return [
         _view(scorer, fold, line, line in fold.train_lines, pairs, draws)
         for line in (*fold.train_lines, fold.valid_line, fold.test_line)
@@ -67,8 +67,8 @@ def _view(scorer: Scorer, fold: Fold, line: str, trained: bool, pairs: int, draw
         scorer.score_line(rows, pool, 1, SEED)
     invariant = np.concatenate([_numbers(one.invariant[0]) for one in seen])
     # Supports serve the pairs in another order than they were asked for.
-    served = draw_supports(scorer.store, rows, pool, scorer.support, SEED)
-    order = np.concatenate([positions for _, positions in served])
+    served = draw_supports(scorer.store, rows, pool, scorer.support, 1, SEED)
+    order = np.concatenate([part.positions for part in served])
     with _seen_scores(scorer.model) as seen:
         scores = scorer.score_line(rows[:: -(-len(rows) // FEW)], pool, draws, SEED)
     gates = np.stack([_numbers(one.gates[0].mean(dim=0)) for one in seen])

@@ -150,7 +150,7 @@ class Training:
             records.alarm(event)
         if step % self.settings.train.log_every and step + 1 != self.steps:
             return
-        pairs = self.plan.episodes_per_step * (self.settings.episodes.support + self.settings.episodes.query)
+        pairs = self.plan.episodes_per_step * (self.plan.support_of(step) + self.settings.episodes.query)
         norm = self.engine.get_global_grad_norm()
         values |= {"learning_rate": rate, "gradient_norm": float(norm) if norm is not None else math.nan}
         values |= {"seconds/step": seconds, "seconds/data_wait": wait, "pairs_per_second": pairs / (seconds + wait)}

@@ -107,7 +107,9 @@ def main(
     yaml: Annotated[Path | None, typer.Option(help="Pairs as a store YAML of ingest (peaks, signals).")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the YAML's files; default: its own root.")] = None,
     draws: Annotated[int, typer.Option(help="Support sets per pair.")] = 5,
-    support: Annotated[int, typer.Option(help="Pairs per support set; 0: as in training.")] = 0,
+    support: Annotated[
+        int, typer.Option(help="Pairs per support set; 0: what the line gives, to the model's bound.")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Chooses the supports.")] = 0,
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
     workers: Annotated[int, typer.Option(help="Ray tasks at a time; 0: one per GPU or CPU.", min=0)] = 0,

@@ -19,6 +19,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
 from data_pipeline.store import Store
 from data_pipeline.store_writer import write_durably
+from data_pipeline.supports import SupportSize
 from distributed.batch_scoring import Job, Supports, plan_supports, score_pairs
 from distributed.deployment import Deployment, ModelDescription
 from distributed.executors import Executor
@@ -33,7 +34,7 @@ class PredictionSettings(Settings):
     draws: int = Field(5, ge=1, le=100)
     """D, support sets per pair; the score is the mean over them, the interval their smallest and largest."""
     support: int = Field(0, ge=0, le=4096)
-    """m, pairs per support set; 0: as in training."""
+    """m, pairs per support set; 0: as many as the line gives, up to the bound of the model."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Chooses the supports."""
 
@@ -57,7 +58,7 @@ def predict(
     store = MatchedStore.of(store_path.resolve(), model)
     print_match(store, model, console)
     rows = select_rows(store, lines)
-    size = settings.support or model.support
+    size = SupportSize.exactly(settings.support) if settings.support else model.support_in_use
     supports = plan_supports(store, rows, size, settings.draws, settings.seed)
     job = Job(work.resolve(), store.path, ScoringSettings(support_draws=settings.draws))
     table, done = ScoreTable(store, model.calibration), 0
@@ -101,14 +102,14 @@ def print_match(store: MatchedStore, model: ModelDescription, console: Console) 
 def _write_record(
     out: Path, store: Store, model: ModelDescription, supports: Supports, settings: PredictionSettings
 ) -> None:
-    lines = sorted({store.lines[code] for code in np.unique(store.pairs.line[supports.rows])})
+    sizes = {store.lines[store.pairs.line[own[0]]]: len(own) for own in supports.sets}
     record: dict[str, Any] = {
         "pairs": len(supports.rows),
-        "lines": lines,
+        "lines": sorted(sizes),
         "store": store.checksum,
         "model": {"checksum": model.checksum, **model.origin.model_dump()},
         "calibration": model.calibration.model_dump() if model.calibration else None,
-        "support": supports.sets.shape[1],
+        "support": sizes,
         "draws": settings.draws,
         "seed": settings.seed,
     }

@@ -9,6 +9,7 @@ whatever the number of support draws. Tokens of large stores live in a memory-ma
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +22,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_pipeline.store import KINDS, Kind, Store
-from data_pipeline.supports import draw_supports, support_labels
+from data_pipeline.supports import SupportSize, draw_supports, support_labels
 from distributed.settings import ScoringSettings
 from model.episode_model import EpisodeModel
 
 IN_MEMORY = 2 << 30
 """Bytes of tokens kept in memory; more go to a temporary file."""
+
+TRUNK_BATCHES = 8
+"""Batches of the trunk's joint attention that are scored with a support at a time. More would spare encoding it often,
+but where pairs attend to their support the memory they take is a multiple of its size."""
 
 Gather = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 """Puts the pair features of all workers together: (own features, total pairs) -> all features."""
@@ -67,7 +72,7 @@ class LineScores:
     environment: NDArray[np.float32]
     """(draws, dE), z_E of each draw's first support."""
     alike: NDArray[np.bool_]
-    """(k,) pairs that the first draw's first support serves; others were scored in another environment."""
+    """(k,) pairs that each draw's first support serves; others were scored in another environment."""
 
 
 class Scorer:
@@ -77,11 +82,11 @@ class Scorer:
         self,
         model: EpisodeModel,
         store: Store,
-        support: int,
+        support: SupportSize,
         settings: ScoringSettings,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        """`support` is m; `progress` is called with the number of pairs put through the trunk."""
+        """`support` is the size of supports; `progress` is called with the number of pairs put through the trunk."""
         self.model, self.store, self.support, self.settings = model.eval(), store, support, settings
         self.device = next(model.parameters()).device
         self._progress = progress or (lambda pairs: None)
@@ -98,8 +103,8 @@ class Scorer:
 
         `share` = (rank, world, gather) splits the trunk's work over workers; all get the same result.
         """
-        plans = [draw_supports(self.store, rows, pool, self.support, seed + 7919 * draw) for draw in range(draws)]
-        needed = np.unique(np.concatenate([rows, *[support for plan in plans for support, _ in plan]]))
+        served = draw_supports(self.store, rows, pool, self.support, draws, seed)
+        needed = np.unique(np.concatenate([rows, *[part.supports.reshape(-1) for part in served]]))
         if share is None:
             h = self.pair_features(needed)
         else:
@@ -108,16 +113,14 @@ class Scorer:
         logits = np.empty((len(rows), draws), dtype=np.float32)
         neutral = np.empty(len(rows), dtype=np.float32)
         environments = []
-        for draw, plan in enumerate(plans):
-            for index, (support, positions) in enumerate(plan):
-                query = rows[positions]
-                places = np.searchsorted(needed, np.concatenate([support, query]))
-                own_logits, own_neutral, environment = self.heads(h[places], support, query)
-                logits[positions, draw], neutral[positions] = own_logits, own_neutral
-                if index == 0:
-                    environments.append(environment)
-        alike = np.isin(np.arange(len(rows)), plans[0][0][1])
-        return LineScores(rows, logits, neutral, np.stack(environments), alike)
+        for part, draw in itertools.product(served, range(draws)):
+            support, query = part.supports[draw], rows[part.positions]
+            own = h[np.searchsorted(needed, support)], h[np.searchsorted(needed, query)]
+            found = self.heads(*own, support, query)
+            logits[part.positions, draw], neutral[part.positions] = found[:2]
+            environments.append(found[2])
+        alike = np.isin(np.arange(len(rows)), served[0].positions)
+        return LineScores(rows, logits, neutral, np.stack(environments[:draws]), alike)
 
     @torch.no_grad()
     def pair_features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -178,11 +181,28 @@ class Scorer:
         assert mask is not None
         return EncodedElements(tokens, mask)
 
-    @torch.no_grad()
     def heads(
+        self,
+        support_h: NDArray[np.float32],
+        query_h: NDArray[np.float32],
+        support: NDArray[np.int64],
+        query: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Logits (n,), neutral energies (n,) and z_E (dE,) of the pairs `query` (n,) given the pairs `support` (m,).
+
+        Pair features support_h (m, d) and query_h (n, d).
+        """
+        parts, size = [], TRUNK_BATCHES * self.settings.pairs_per_batch
+        for first in range(0, len(query), size):
+            part = slice(first, first + size)
+            parts.append(self._episode_heads(np.concatenate([support_h, query_h[part]]), support, query[part]))
+        logits, neutral, environment = zip(*parts, strict=True)
+        return np.concatenate(logits), np.concatenate(neutral), environment[0]
+
+    @torch.no_grad()
+    def _episode_heads(
         self, h: NDArray[np.float32], support: NDArray[np.int64], query: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Logits (n,), neutral energies (n,) and z_E (dE,) of `query` given `support`, one episode."""
         rows = np.concatenate([support, query])
         distance = self.store.pairs.distance[rows].astype(np.float32)
         distance[distance < 0] = np.nan

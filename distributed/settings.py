@@ -13,6 +13,7 @@ from data_pipeline.folds import FoldSettings
 from data_pipeline.plan import EpisodeSettings
 from data_pipeline.settings import Settings
 from data_pipeline.stream import StreamSettings
+from data_pipeline.supports import SupportSize
 from distributed.responses import ResponseSettings
 from model.episode_model import ModelSettings
 from model.objective import ObjectiveSettings
@@ -91,6 +92,9 @@ class TrainSettings(Settings):
 class ScoringSettings(Settings):
     """How pairs are scored outside training: validation, evaluation, prediction."""
 
+    support: int = Field(1024, ge=1, le=4096)
+    """Most pairs in a support set: as many as the line gives, up to this. A line that cannot give the smallest
+    `episodes.support` is refused; the labelled protocol keeps to the largest `episodes.support`: every label counts."""
     support_draws: int = Field(5, ge=1, le=100)
     """Support sets drawn per line; scores are means over them."""
     pairs_per_batch: int = Field(512, ge=1)
@@ -137,3 +141,13 @@ class RunSettings(Settings):
     """DeepSpeed, device, precision."""
     workers: WorkerSettings = WorkerSettings()
     """Ray resources."""
+
+    @property
+    def support_in_use(self) -> SupportSize:
+        """Size of supports outside training: validation, search, evaluation, prediction."""
+        trained, environment = self.episodes.support_sizes, self.model.environment
+        if environment.labelled_support:
+            return SupportSize.exactly(trained[-1])
+        if environment.encoder in ("none", "features"):
+            return SupportSize.exactly(trained[0])  # nobody looks at it
+        return SupportSize(min(trained[0], self.scoring.support), self.scoring.support)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tiny_training import tiny_fold, tiny_settings, tiny_store
 
-from distributed.assembly import build_module, validation_rows
+from distributed.assembly import build_module
 from distributed.checkpoint import Identity, TrainingState
 from distributed.epoch_end import epoch_figures
 from distributed.scoring import Scorer
@@ -23,10 +23,11 @@ def test_one_channel_ranks_as_u_alone_whatever_support_set_served_a_pair(tmp_pat
     # As if trained: environments far apart, so that pairs with different support sets have different offsets.
     for parameter in model.support.parameters():
         parameter.data *= 5.0
-    rows = validation_rows(store, fold, 200)
+    # All pairs of the line: no support is apart from all of them.
+    rows = fold.rows(store, fold.valid_line)
     figures = epoch_figures(model, store, fold, settings, rows, (0, 1, lambda own, total: own))
     assert figures["valid/environment_gain_of_one_channel"] == 0.0
-    scorer = Scorer(model, store, settings.episodes.support, settings.scoring)
+    scorer = Scorer(model, store, settings.support_in_use, settings.scoring)
     scores = scorer.score_line(rows, fold.rows(store, fold.valid_line), 1, 0)
     labels = store.pairs.label[rows]
     mixed = average_precision(labels, scores.logits[:, 0]) - average_precision(labels, scores.neutral)

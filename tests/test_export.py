@@ -38,7 +38,7 @@ def run(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def first_batch(store: Store) -> EpisodeBatch:
     plan = tiny_plan(store)
-    return collate(gather(store, plan_steps(plan, 0, 1, 0, 1), plan.settings.support), plan.settings.support)
+    return collate(gather(store, plan_steps(plan, 0, 1, 0, 1), plan.support_of(0)), plan.support_of(0))
 
 
 def exported(run: Path, out: Path) -> Path:

@@ -12,7 +12,7 @@ from data_pipeline.batch import EpisodeBatch
 from data_pipeline.settings import load
 from data_pipeline.store import Store
 from data_pipeline.stream import collate, gather, plan_steps
-from data_pipeline.supports import support_labels
+from data_pipeline.supports import SupportSize, support_labels
 from distributed.evaluate import protocol
 from distributed.scoring import Scorer
 from distributed.settings import RunSettings, ScoringSettings
@@ -48,14 +48,15 @@ def scorer(store: Store, labelled: bool) -> Scorer:
     own = ModelSettings(
         trunk=TrunkSettings(size="none"), environment=EnvironmentSettings(labelled_support=labelled, hidden=8)
     )
-    return Scorer(EpisodeModel(own, len(store.signal_names), 0), store, SUPPORT, ScoringSettings())
+    return Scorer(EpisodeModel(own, len(store.signal_names), 0), store, SupportSize.exactly(SUPPORT), ScoringSettings())
 
 
 def logits(store: Store, labelled: bool, rows: NDArray[np.int64], flipped: bool) -> NDArray[np.float32]:
     support, query = rows[:SUPPORT], rows[SUPPORT:]
     if flipped:
         flip(store, support)
-    return scorer(store, labelled).heads(np.empty((len(rows), 0), np.float32), support, query)[0]
+    h = np.empty((len(rows), 0), np.float32)
+    return scorer(store, labelled).heads(h[:SUPPORT], h[SUPPORT:], support, query)[0]
 
 
 def test_the_default_protocol_has_no_support_labels_and_no_tensor_that_depends_on_them(folder: Path) -> None:
@@ -98,7 +99,7 @@ def test_scoring_reads_support_labels_in_the_labelled_protocol_only(folder: Path
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "unlabelled; of a line the model reads 16 pairs without their labels"),
+        ([], "unlabelled; of a line the model reads up to 1024 pairs at a time without their labels"),
         (
             ["model.environment.labelled_support=true"],
             "FEW-LABEL; of every line, the test line too, the model reads 16",

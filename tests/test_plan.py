@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tiny_training import tiny_fold, tiny_plan, tiny_store
 
 from data_pipeline.errors import UserError
-from data_pipeline.plan import Plan, draw_apart
+from data_pipeline.plan import EpisodeSettings, Plan, draw_apart
+from data_pipeline.settings import validate
 from data_pipeline.store import Store
 
 any_step = given(step=st.integers(0, 2000), slot=st.integers(0, 3), seed=st.integers(0, 50))
@@ -72,11 +73,59 @@ def test_seed_fold_store_and_sizes_each_change_the_plan(store: Store, tmp_path: 
         tiny_plan(store, fold=tiny_fold(store, seed=5)),
         tiny_plan(tiny_store(tmp_path / "other", "seed=2")),
         tiny_plan(store, support=9),
+        tiny_plan(store, support=[8, 9]),
         tiny_plan(store, per_step=4),
     ]
     assert len({plan.identity for plan in plans}) == len(plans)
     first = [str(episodes_of(plan, 0, 2)) for plan in plans]
     assert len(set(first)) == len(plans)
+
+
+VARYING = [4, 8, 16]
+
+
+@few
+@given(step=st.integers(0, 2000), seed=st.integers(0, 50))
+def test_support_size_of_a_step_is_the_same_for_every_worker(store: Store, step: int, seed: int) -> None:
+    plan = tiny_plan(store, seed, per_step=4, support=VARYING)
+    for world in (1, 2, 4):
+        fresh = tiny_plan(store, seed, per_step=4, support=VARYING)
+        slots = [slot for rank in range(world) for slot in fresh.slots(rank, world)]
+        sizes = {len(fresh.episode(step, slot).rows) - 16 for slot in slots}
+        assert sizes == {plan.support_of(step)}
+
+
+def test_every_support_size_of_the_list_comes_about_as_often(store: Store) -> None:
+    plan = tiny_plan(store, support=VARYING)
+    sizes = [plan.support_of(step) for step in range(3000)]
+    assert all(0.3 < sizes.count(size) / len(sizes) < 0.37 for size in VARYING)
+    assert sizes[: plan.steps_per_epoch] != sizes[plan.steps_per_epoch : 2 * plan.steps_per_epoch]
+
+
+def test_the_steps_of_an_epoch_and_their_queries_do_not_depend_on_the_support_sizes(store: Store) -> None:
+    assert tiny_plan(store, support=VARYING).steps_per_epoch == tiny_plan(store, support=8).steps_per_epoch
+
+
+def test_sizes_that_a_line_cannot_give_are_left_out_and_the_smallest_must_be_given(store: Store) -> None:
+    plan = tiny_plan(store, support=[4, 8, 100, 2000])
+    assert plan.supports == (4, 8)
+    assert {plan.support_of(step) for step in range(100)} == {4, 8}
+    with pytest.raises(UserError, match=r"do not hold a support of 300 and a query of 16 that share no element; lower"):
+        tiny_plan(store, support=[400, 300])
+
+
+def test_a_single_support_size_is_the_plan_it_always_was(store: Store) -> None:
+    number, alone = tiny_plan(store, support=8), tiny_plan(store, support=[8])
+    assert number.supports == alone.supports == (8,)
+    assert {len(number.episode(step, 0).rows) for step in range(20)} == {24}
+
+
+@pytest.mark.parametrize("wrong", [0, 4097, [], [8, 0], [1.5], "many", True, list(range(1, 10))])
+def test_a_support_that_is_no_size_is_named_in_one_sentence(wrong: object) -> None:
+    with pytest.raises(UserError) as error:
+        validate(EpisodeSettings, {"support": wrong}, "settings")
+    assert str(error.value).startswith(f"settings: key 'support' has value {wrong!r}: ")
+    assert str(error.value).endswith("give a whole number from 1 to 4096, or a list of at most 8 of them")
 
 
 def test_epochs_differ(store: Store) -> None:

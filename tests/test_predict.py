@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from data_pipeline.errors import UserError
 from data_pipeline.store import Store
+from data_pipeline.supports import SupportSize
 from distributed.batch_scoring import Job, plan_supports, score_pairs
 from distributed.deployment import Deployment, open_export, open_run, write_export
 from distributed.executors import in_process
@@ -67,7 +68,7 @@ def scores(
     """Logits (k, 3) and neutral energies of `rows`, in parts of `sizes`."""
     work.mkdir()
     job = Job(work, store.path, ScoringSettings(), **sizes)
-    supports = plan_supports(store, rows, 8, 3, seed=5)
+    supports = plan_supports(store, rows, SupportSize.exactly(8), 3, seed=5)
     parts = list(score_pairs(deployment, store, supports, job, in_process))
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
@@ -77,7 +78,9 @@ def test_scores_are_those_of_the_road_that_evaluation_takes(place: Path, tmp_pat
     store = MatchedStore.of(place / "store", deployment.description)
     rows = np.flatnonzero(store.pairs.line == 3)
     logits, neutral = scores(deployment, store, rows, tmp_path / "work")
-    expected = Scorer(deployment.build(), store, 8, ScoringSettings()).score_line(rows, rows, 3, seed=5)
+    expected = Scorer(deployment.build(), store, SupportSize.exactly(8), ScoringSettings()).score_line(
+        rows, rows, 3, seed=5
+    )
     np.testing.assert_allclose(logits, expected.logits, atol=1e-5)
     np.testing.assert_allclose(neutral, expected.neutral, atol=1e-5)
 
@@ -94,9 +97,9 @@ def test_scores_do_not_depend_on_how_the_work_is_cut(place: Path, tmp_path: Path
 def test_no_pair_is_scored_with_a_support_that_holds_it_or_its_elements(place: Path) -> None:
     store = Store.open(place / "store")
     rows = np.arange(len(store.pairs))
-    supports = plan_supports(store, rows, 8, 3, seed=0)
+    supports = plan_supports(store, rows, SupportSize.exactly(8), 3, seed=0)
     for row, serving in zip(supports.rows, supports.serving, strict=True):
-        used = supports.sets[serving]
+        used = np.stack([supports.sets[number] for number in serving])
         assert (store.pairs.line[used] == store.pairs.line[row]).all()
         assert not (store.pairs.enhancer[used] == store.pairs.enhancer[row]).any()
         assert not (store.pairs.promoter[used] == store.pairs.promoter[row]).any()
@@ -155,7 +158,8 @@ def test_record_beside_the_table_says_how_it_was_made(place: Path, tmp_path: Pat
     predicted(place, tmp_path / "scores.tsv", *options)
     record = json.loads((tmp_path / "scores.tsv.json").read_text())
     model = open_export(place / "model").description
-    assert (record["pairs"], record["lines"], record["seed"], record["support"]) == (240, ["sim4"], 3, 8)
+    assert (record["pairs"], record["lines"], record["seed"]) == (240, ["sim4"], 3)
+    assert 8 < record["support"]["sim4"] <= 240 // 4
     assert record["model"]["checksum"] == model.checksum
     assert record["store"] == Store.open(place / "store").checksum
     assert record["calibration"] == CALIBRATION
@@ -210,7 +214,7 @@ def test_pairs_that_all_share_an_element_cannot_support_each_other(place: Path) 
     rows = np.flatnonzero((store.pairs.line == 3) & (store.pairs.promoter == promoters[counts.argmax()]))
     assert len(rows) > 2
     with pytest.raises(UserError, match=f"there are {len(rows)} pairs of .* and 1 promoters; add pairs of other"):
-        plan_supports(store, rows, 2, 1, seed=0)
+        plan_supports(store, rows, SupportSize.exactly(2), 1, seed=0)
 
 
 def test_store_with_other_windows_is_refused(place: Path, tmp_path: Path) -> None:

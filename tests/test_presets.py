@@ -54,9 +54,10 @@ def assembled(store: Store, settings: RunSettings) -> tuple[TrainingModule, Iter
     plan = Plan(store, fold, settings.episodes, settings.train.seed)
     torch.manual_seed(0)
     module = build_module(store, fold, settings)
-    support = settings.episodes.support
+    widest = plan.supports[-1]
     batches = (
-        collate(gather(store, plan_steps(plan, step, step + 1, 0, 1), support), support) for step in range(STEPS)
+        collate(gather(store, plan_steps(plan, step, step + 1, 0, 1), widest), plan.support_of(step))
+        for step in range(STEPS)
     )
     return module, batches
 

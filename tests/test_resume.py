@@ -32,6 +32,7 @@ STEPS_TAKEN, PER_EPOCH = 40, 8
 SETTINGS = [
     *TINY_RUN,
     "model.trunk.dropout=0",
+    "episodes.support=[4, 8]",
     f"train.epochs={STEPS_TAKEN // PER_EPOCH}",
     f"episodes.steps_per_epoch={PER_EPOCH}",
     "train.checkpoint_every=3",

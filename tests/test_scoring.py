@@ -14,7 +14,7 @@ from tiny_training import tiny_fold, tiny_settings, tiny_store
 from data_pipeline.batch import EpisodeBatch
 from data_pipeline.store import Store
 from data_pipeline.stream import collate, gather
-from data_pipeline.supports import draw_supports
+from data_pipeline.supports import SupportSize, draw_supports
 from distributed.assembly import build_module
 from distributed.scoring import Scorer
 from distributed.settings import ScoringSettings
@@ -23,6 +23,7 @@ from model.episode_model import EpisodeModel
 from model.objective import TrainingModule
 
 SUPPORT, SEED, LATE = 8, 5, 1000.0
+EXACTLY = SupportSize.exactly(SUPPORT)
 NO_DROPOUT = [
     "model.trunk.dropout=0",
     "model.energy.dropout=0",
@@ -51,7 +52,8 @@ def rows(store: Store) -> NDArray[np.int64]:
 def episodes(store: Store, rows: NDArray[np.int64]) -> Iterator[tuple[EpisodeBatch, NDArray[np.int64]]]:
     """The episodes in which a draw scores `rows`, and which of the rows each one asks about."""
     pool = tiny_fold(store).rows(store, "sim1")
-    for support, positions in draw_supports(store, rows, pool, SUPPORT, SEED):
+    for part in draw_supports(store, rows, pool, EXACTLY, 1, SEED):
+        support, positions = part.supports[0], part.positions
         columns = {
             "step": np.zeros(1, dtype=np.int64),
             "line": np.zeros(1, dtype=np.int64),
@@ -60,9 +62,11 @@ def episodes(store: Store, rows: NDArray[np.int64]) -> Iterator[tuple[EpisodeBat
         yield collate(gather(store, columns, SUPPORT), SUPPORT), positions
 
 
-def scored(model: EpisodeModel, store: Store, rows: NDArray[np.int64], **changes: int) -> NDArray[np.float32]:
-    scorer = Scorer(model, store, SUPPORT, ScoringSettings.model_validate(changes))
-    return scorer.score_line(rows, tiny_fold(store).rows(store, "sim1"), draws=2, seed=SEED).logits
+def scored(
+    model: EpisodeModel, store: Store, rows: NDArray[np.int64], draws: int = 2, **changes: int
+) -> NDArray[np.float32]:
+    scorer = Scorer(model, store, EXACTLY, ScoringSettings.model_validate(changes))
+    return scorer.score_line(rows, tiny_fold(store).rows(store, "sim1"), draws=draws, seed=SEED).logits
 
 
 def logits_of_step(module: TrainingModule, batch: EpisodeBatch) -> NDArray[np.float32]:
@@ -84,7 +88,7 @@ def test_T6_4_logits_of_a_training_step_are_those_of_inference_for_the_same_supp
         trained[positions] = logits_of_step(copy.deepcopy(module).train(), batch)
         with torch.no_grad():
             forward[positions] = module.eval().model.logits(batch)[0].numpy()
-    inferred = scored(module.model, store, rows)[:, 0]
+    inferred = scored(module.model, store, rows, draws=1)[:, 0]
     assert trained.std() > 1e-4
     np.testing.assert_allclose(forward, trained, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(inferred, trained, rtol=1e-5, atol=1e-6)
@@ -104,8 +108,9 @@ def test_scores_do_not_depend_on_how_workers_share_the_trunks_work(
     module: TrainingModule, store: Store, rows: NDArray[np.int64], world: int
 ) -> None:
     pool = tiny_fold(store).rows(store, "sim1")
-    scorer = Scorer(module.model, store, SUPPORT, ScoringSettings())
-    needed = np.unique(np.concatenate([rows, *(s for s, _ in draw_supports(store, rows, pool, SUPPORT, SEED))]))
+    scorer = Scorer(module.model, store, EXACTLY, ScoringSettings())
+    served = draw_supports(store, rows, pool, EXACTLY, 1, SEED)
+    needed = np.unique(np.concatenate([rows, *(part.supports[0] for part in served)]))
     parts = [scorer.pair_features(needed[rank::world]) for rank in range(world)]
 
     def everyone(own: NDArray[np.float32], total: int) -> NDArray[np.float32]:
@@ -130,3 +135,32 @@ def test_draws_differ_and_are_a_function_of_the_seed(
     first, again = scored(module.model, store, rows), scored(module.model, store, rows)
     assert (first == again).all()
     assert not np.allclose(first[:, 0], first[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("words", "least", "most"),
+    [
+        (["episodes.support=32"], 32, 1024),
+        (["episodes.support=[16, 64]", "scoring.support=200"], 16, 200),
+        (["episodes.support=32", "scoring.support=8"], 8, 8),
+        # Every label counts in the labelled protocol, and nobody looks at a support here.
+        (["episodes.support=[16, 64]", "model.environment.labelled_support=true"], 64, 64),
+        (["episodes.support=[16, 64]", "model.environment.encoder=none"], 16, 16),
+    ],
+)
+def test_the_size_of_a_support_in_use_is_a_setting_of_its_own(words: list[str], least: int, most: int) -> None:
+    assert tiny_settings(*words).support_in_use == SupportSize(least, most)
+
+
+@pytest.mark.parametrize("encoder", ["mean", "attention", "isab", "prototypes"])
+def test_a_large_support_is_read_in_parts_of_the_query_and_gives_the_same_logits(
+    store: Store, rows: NDArray[np.int64], encoder: str
+) -> None:
+    words = [*NO_DROPOUT, f"model.environment.encoder={encoder}", "model.environment.query_attention=true"]
+    torch.manual_seed(0)
+    model = build_module(store, tiny_fold(store), tiny_settings(*words)).model
+    pool = tiny_fold(store).rows(store, "sim1")
+    asked = (ScoringSettings(pairs_per_batch=size) for size in (512, 1))
+    whole, parts = (Scorer(model, store, SupportSize(8, 1024), own).score_line(rows, pool, 2, SEED) for own in asked)
+    np.testing.assert_allclose(parts.logits, whole.logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(parts.neutral, whole.neutral, rtol=1e-5, atol=1e-6)

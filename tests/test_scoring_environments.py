@@ -7,7 +7,7 @@ from tiny_training import tiny_fold, tiny_plan, tiny_store
 
 from data_pipeline.store import Store
 from data_pipeline.stream import collate, gather, plan_steps
-from data_pipeline.supports import draw_supports
+from data_pipeline.supports import SupportSize, draw_supports
 from distributed.scoring import Scorer
 from distributed.settings import ScoringSettings
 from model.environment_settings import EnvironmentSettings
@@ -55,9 +55,10 @@ def test_evaluation_gives_the_logits_of_the_forward_with_the_same_support(name: 
     fold = tiny_fold(store)
     pool = fold.rows(store, fold.test_line)
     rows = pool[::5]
-    found = Scorer(m, store, SUPPORT, ScoringSettings()).score_line(rows, pool, draws=1, seed=0)
+    found = Scorer(m, store, SupportSize.exactly(SUPPORT), ScoringSettings()).score_line(rows, pool, draws=1, seed=0)
     labelled = m.settings.environment.labelled_support
-    for support, positions in draw_supports(store, rows, pool, SUPPORT, 0):
+    for part in draw_supports(store, rows, pool, SupportSize.exactly(SUPPORT), 1, 0):
+        support, positions = part.supports[0], part.positions
         pairs = np.concatenate([support, rows[positions]])[None].astype(np.int64)
         columns = gather(store, {"step": np.zeros(1), "line": np.full(1, -1), "rows": pairs}, SUPPORT, labelled)
         with torch.no_grad():

@@ -34,10 +34,12 @@ def local_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def without_ray(store: Store, start: int, stop: int, rank: int, world: int) -> list[EpisodeBatch]:
-    plan = tiny_plan(store, per_step=4)
-    steps = (plan_steps(plan, step, step + 1, rank, world) for step in range(start, stop))
-    return [collate(gather(store, episodes, SUPPORT), SUPPORT) for episodes in steps]
+def without_ray(
+    store: Store, start: int, stop: int, rank: int, world: int, support: int | list[int] = SUPPORT
+) -> list[EpisodeBatch]:
+    plan = tiny_plan(store, per_step=4, support=support)
+    steps = ((plan.support_of(step), plan_steps(plan, step, step + 1, rank, world)) for step in range(start, stop))
+    return [collate(gather(store, episodes, plan.supports[-1]), size) for size, episodes in steps]
 
 
 def assert_equal(found: list[EpisodeBatch], wanted: list[EpisodeBatch]) -> None:
@@ -67,6 +69,25 @@ def test_batches_are_the_plans_steps_in_order_whatever_is_read_ahead(
     assert_equal(
         list(stream(store.path, plan, start, stop, rank, world, own)), without_ray(store, start, stop, rank, world)
     )
+
+
+@pytest.mark.parametrize("settings", [{}, {"steps_per_block": 3, "tasks": 2}])
+def test_support_sizes_may_change_inside_a_block_of_steps(
+    store: Store, local_ray: None, settings: dict[str, int]
+) -> None:
+    plan, own = tiny_plan(store, per_step=4, support=[4, 8, 16]), StreamSettings.model_validate(settings)
+    found = list(stream(store.path, plan, 2, 14, 1, 2, own, labelled=True))
+    assert {batch.support for batch in found[:8]} == {4, 8, 16}
+    for step, batch in enumerate(found, start=2):
+        rows = np.stack([plan.episode(step, slot).rows for slot in plan.slots(1, 2)])
+        assert batch.rows.numpy().tolist() == rows.tolist()
+        assert batch.support == plan.support_of(step)
+        assert batch.support_labels is not None
+        assert batch.support_labels.shape == (2, batch.support)
+        assert (batch.labels.numpy() == store.pairs.label[rows[:, batch.support :]]).all()
+        # Nothing of what the steps were filled up with on the way is left.
+        assert len(batch.enhancer_packed) == len(np.unique(store.pairs.enhancer[rows]))
+    assert_equal(list(stream(store.path, plan, 2, 14, 1, 2, own)), without_ray(store, 2, 14, 1, 2, [4, 8, 16]))
 
 
 def test_started_early_nothing_is_lost_or_repeated(store: Store, local_ray: None) -> None:

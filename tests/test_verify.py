@@ -17,6 +17,7 @@ from tiny_training import tiny_store
 
 from data_pipeline.errors import UserError
 from data_pipeline.store import Store
+from data_pipeline.supports import SupportSize
 from distributed.evaluate import evaluate, open_run
 from distributed.line_views import view_lines
 from distributed.quadrants import EvaluationSettings
@@ -261,7 +262,7 @@ def test_a_view_of_a_line_is_what_the_model_computes_for_it(store: Store, tmp_pa
     first = views[0]
     assert (first.environment.shape, first.gates.shape) == ((3, 16), (4,))
     # z_I needs no support set: computed straight from the pairs' features, row for row.
-    scorer = Scorer(trained.model, store, 8, trained.settings.scoring)
+    scorer = Scorer(trained.model, store, SupportSize.exactly(8), trained.settings.scoring)
     distance = torch.from_numpy(store.pairs.distance[first.rows].astype(np.float32))
     h = torch.from_numpy(scorer.pair_features(first.rows))
     with torch.no_grad():

@@ -166,19 +166,19 @@ def wrong_supports(
 
     As many training lines as there are support draws, spread evenly over them.
     """
-    scorer = Scorer(model, store, settings.episodes.support, settings.scoring)
+    scorer = Scorer(model, store, settings.support_in_use, settings.scoring)
     lines = fold.train_lines
     chosen = np.unique(np.linspace(0, len(lines) - 1, min(settings.scoring.support_draws, len(lines))).astype(int))
     pools = [fold.rows(store, lines[index]) for index in chosen]
-    plans = [draw_supports(store, rows, pool, settings.episodes.support, 1) for pool in pools]
-    needed = np.unique(np.concatenate([rows, *[support for plan in plans for support, _ in plan]]))
+    plans = [draw_supports(store, rows, pool, scorer.support, 1, 1) for pool in pools]
+    needed = np.unique(np.concatenate([rows, *[part.supports[0] for plan in plans for part in plan]]))
     h = scorer.pair_features(needed)
     logits = np.empty((len(rows), len(plans)), dtype=np.float32)
     for column, plan in enumerate(plans):
-        for support, positions in plan:
-            query = rows[positions]
-            places = np.searchsorted(needed, np.concatenate([support, query]))
-            logits[positions, column] = scorer.heads(h[places], support, query)[0]
+        for part in plan:
+            support, query = part.supports[0], rows[part.positions]
+            own = h[np.searchsorted(needed, support)], h[np.searchsorted(needed, query)]
+            logits[part.positions, column] = scorer.heads(*own, support, query)[0]
     return logits
 
 
