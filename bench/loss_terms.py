@@ -96,10 +96,9 @@ def settings_of(job: Job) -> RunSettings:
 
 def batches(store: Store, plan: Plan, steps: int) -> Iterator[EpisodeBatch]:
     """The plan's batches, one after the other."""
+    widest = max(plan.supports)
     for step in range(steps):
-        episodes = plan_steps(plan, step, step + 1, 0, 1)
-        support = episodes["rows"].shape[1] - plan.settings.query
-        yield collate(gather(store, episodes, support), support)
+        yield collate(gather(store, plan_steps(plan, step, step + 1, 0, 1), widest), plan.support_of(step))
 
 
 def train(job: Job, store: Store, epochs: list[int]) -> dict[int, dict[str, Any]]:
@@ -109,7 +108,7 @@ def train(job: Job, store: Store, epochs: list[int]) -> dict[int, dict[str, Any]
     plan = Plan(store, fold, settings.episodes, settings.train.seed)
     torch.manual_seed(settings.train.seed)
     module = build_module(store, fold, settings)
-    groups = parameter_groups(module, settings.optimiser.weight_decay)
+    groups = parameter_groups(module, settings.optimiser.weight_decay, settings.optimiser.adversary_rate)
     optimiser = torch.optim.AdamW(groups, lr=settings.optimiser.lr)
     steps, seen, found = max(epochs) * plan.steps_per_epoch, [], {}
     for step, batch in enumerate(batches(store, plan, steps)):
@@ -117,7 +116,7 @@ def train(job: Job, store: Store, epochs: list[int]) -> dict[int, dict[str, Any]
         torch.manual_seed(job.seed * 1_000_003 + step)
         rate = learning_rate(step, steps, settings.optimiser)
         for group in optimiser.param_groups:
-            group["lr"] = rate * group.get("lr_scale", 1.0)
+            group["lr"] = rate * group["rate"]
         total, report = module(batch, step, step / plan.steps_per_epoch)
         optimiser.zero_grad()
         total.backward()
@@ -142,7 +141,7 @@ def trajectory(seen: pd.DataFrame, job: Job, plan: Plan) -> dict[str, float]:
 def judge(module: TrainingModule, store: Store, fold: Fold, settings: RunSettings) -> dict[str, Any]:
     """Average precision per test line with its environment and of U_I alone, and what probes read off z_I (nats)."""
     module.eval()
-    scorer = Scorer(module.model, store, settings.episodes.support, settings.scoring)
+    scorer = Scorer(module.model, store, settings.support_in_use, settings.scoring)
     figures: dict[str, Any] = {"lines": {}}
     for line in TESTS:
         rows = fold.rows(store, line, "test")
