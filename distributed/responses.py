@@ -122,10 +122,11 @@ def _interaction(now: Situation, made: Adjustments) -> Answer | None:
             "the interaction diverges: weight decay 2 on the couplings holds them below about .5",
             made.model_copy(update={"coupling_decay": 2.0}),
         )
+    advice = "model.energy.form=gated, whose gates stay within (0, 2)"
+    if now.model.energy.form == "gated":
+        advice = "model.energy.resistance=linear, or a smaller optimiser.lr: the gates are shut or wide open"
     return Answer(
-        "the interaction diverges in spite of weight decay on the couplings: start a new run with "
-        "model.energy.form=gated, whose gates stay within (0, 2)",
-        made,
+        f"the interaction diverges in spite of weight decay on the couplings: start a new run with {advice}", made
     )
 
 

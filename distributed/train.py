@@ -178,6 +178,8 @@ def main(
     options = [f"fold.test_line={test_line}"] * bool(test_line) + [f"fold.valid_line={valid_line}"] * bool(valid_line)
     options += [f"workers.count={workers}"] * bool(workers)
     settings = load(RunSettings, config or [], options + list(overrides or []))
+    for sentence in settings.objective.unread():
+        print(f"warning: {sentence}", file=sys.stderr)
     if resume and not name:
         raise UserError("--resume needs the --name of the run to continue")
     name = name or f"{settings.fold.test_line}-{datetime.datetime.now():%Y%m%d-%H%M%S}"

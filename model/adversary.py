@@ -7,7 +7,6 @@ parameter group of their own (`parameters`), because an adversary must learn fas
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

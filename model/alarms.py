@@ -114,8 +114,9 @@ STEP_ALARMS: tuple[Alarm, ...] = (
     ),
     Alarm(
         "diverging",
-        "gate/sd",
-        "the interaction diverges: the gates' standard deviation is {value:.3g}, above 3",
+        "interaction/sd",
+        "the interaction diverges: the standard deviation of w R (of the gates, in forms without a bound on them) is "
+        "{value:.3g}, above 3",
         lambda value, *_: value > 3.0,
         steps=20,
     ),

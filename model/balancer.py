@@ -30,10 +30,11 @@ class BalanceSettings(Settings):
     every: int = Field(default=4, ge=1, le=10000)
     """Steps between measurements of the gradients (weights refresh and ratios are reported then)."""
     beta: float = Field(default=0.95, ge=0.0, lt=1.0)
-    """How much of the running norms a measurement keeps (gradnorm_ema)."""
-    smallest: float = Field(default=1e-3, ge=0.0, le=1.0)
+    """How much of the running norms a measurement keeps (gradnorm_ema), as long as that leaves every ratio within a
+    factor 1.2 of the one just measured."""
+    smallest: float = Field(default=1e-5, ge=0.0, le=1.0)
     """Lower clamp of an adaptive weight (gradnorm_ema)."""
-    largest: float = Field(default=1e2, ge=1.0, le=1e6)
+    largest: float = Field(default=1e3, ge=1.0, le=1e6)
     """Upper clamp of an adaptive weight, relative to the task's."""
     uw_rate: float = Field(default=0.025, gt=0.0, le=1.0)
     """Step size of uw's log variances."""

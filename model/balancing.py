@@ -59,6 +59,23 @@ def refusals(settings: BalanceSettings, terms: Mapping[str, TermSettings]) -> li
     ]
 
 
+def unread(settings: BalanceSettings, terms: Mapping[str, TermSettings]) -> list[str]:
+    """A sentence for each of the `terms` whose strength was set in fields this mode does not read, and in none it does.
+
+    Presets may set what several modes read. What counts as set is what a file or the command line named.
+    """
+    sentences = []
+    for name, own in terms.items():
+        named, acting = own.model_fields_set & set(STRENGTHS), acting_fields(settings.mode)
+        if own.on and named and not named & acting:
+            idle = " and ".join(f"objective.terms.{name}.{field}" for field in STRENGTHS if field in named)
+            reads = (
+                f"set objective.terms.{name}.{min(acting, key=STRENGTHS.index)}" if acting else "it weighs by itself"
+            )
+            sentences.append(f"{idle} has no effect under objective.balance.mode={settings.mode}; {reads}")
+    return sentences
+
+
 class Balance(nn.Module):
     """A balancer and its state."""
 
@@ -76,11 +93,16 @@ class Balance(nn.Module):
 
     @torch.no_grad()
     def forward(self, seen: Seen, targets: Targets) -> Tensor:
-        """Coefficients (K+1,) of the losses for this step, task first; in training mode the state moves on."""
+        """Coefficients (K+1,) of the losses for this step, task first; in training mode the state moves on.
+
+        A step with a loss that is no number teaches the balancer nothing.
+        """
         coefficients, state = self.rule.update(
             {name: self.get_buffer(name) for name in self.names}, seen, targets, self.settings
         )
         if self.training:
+            sound = seen.values.isfinite().all()
             for name in self.names:
-                self.get_buffer(name).copy_(state[name])
+                kept = self.get_buffer(name)
+                kept.copy_(torch.where(sound, state[name], kept))
         return coefficients

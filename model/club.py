@@ -38,16 +38,6 @@ def categorical_club(log_q: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return matched - (weight @ log_q * marginal).sum()
 
 
-def gaussian_club(y: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """() the same for q(y|x) = N(mean(x), exp(log_variance(x))), all (N, d); cost N d, not N^2 d.
-
-    Unlike the reference class, log_variance is not squashed; standardise y where a network gives it.
-    """
-    first, second = y.mean(dim=0), y.square().mean(dim=0)
-    unmatched = second - 2 * mean * first + mean.square()
-    return (((unmatched - (y - mean).square()) / log_variance.exp()).sum(dim=1) / 2).mean()
-
-
 def pair_weights(line: Tensor, pairs: int, balanced: bool) -> Tensor:
     """(E*pairs,) weights of the pairs of episodes of line (E,) that sum to 1, or to 0 without any known line.
 

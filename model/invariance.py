@@ -9,6 +9,7 @@ away to features that fool this classifier without telling less of the line. A f
 from __future__ import annotations
 
 import math
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field

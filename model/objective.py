@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from data_pipeline.batch import EpisodeBatch
 from data_pipeline.settings import Settings
 from model.balancer import BalanceSettings, Seen, Targets
-from model.balancing import Balance, refusals
+from model.balancing import Balance, refusals, unread
 from model.competition import Competition
 from model.curriculum import CurriculumSettings, environment_scale
 from model.energy import Scores
@@ -49,9 +49,16 @@ class ObjectiveSettings(Settings):
 
     @model_validator(mode="after")
     def _balanced(self) -> ObjectiveSettings:
-        if sentences := refusals(self.balance, {name: getattr(self.terms, name) for name in TERMS}):
+        if sentences := refusals(self.balance, self._by_name()):
             raise ValueError("; ".join(sentences))
         return self
+
+    def unread(self) -> list[str]:
+        """Sentences about strengths of terms that were set and that the balance mode does not read; usually none."""
+        return unread(self.balance, self._by_name())
+
+    def _by_name(self) -> dict[str, TermSettings]:
+        return {name: getattr(self.terms, name) for name in TERMS}
 
 
 class TrainingModule(nn.Module):
@@ -212,7 +219,7 @@ class TrainingModule(nn.Module):
             report |= {f"{key}/{name}": monitor for key, monitor in value.report.items()}
         if gradients is not None:
             report |= shares(list(values), weights, gradients)
-        report |= monitors(scores)
+        report |= monitors(scores, self.model.settings.energy.form)
         if self.model.erasure is not None:
             report |= self.model.erasure.report()
         report["immax/alpha"] = self.task.alpha.clone()
@@ -233,9 +240,14 @@ def _competition_report(total: Tensor, value: TermValue, acts: bool) -> dict[str
     return {name: monitor.detach() for name, monitor in report.items()}
 
 
-def monitors(scores: Scores) -> dict[str, Tensor]:
-    """() figures of a step's scores: temperature, gates, spread of R over episodes, logits."""
+def monitors(scores: Scores, form: str) -> dict[str, Tensor]:
+    """() figures of a step's scores: temperature, gates, spread of R over episodes, logits.
+
+    `interaction/sd` is the spread of what has no bound: w R inside the gates of the gated form, the gates of the others.
+    """
+    unbounded = torch.logit(scores.gates / 2, eps=1e-6) if form == "gated" else scores.gates
     return {
+        "interaction/sd": unbounded.std(correction=0),
         "temperature": scores.temperature.mean(),
         "gate/mean": scores.gates.mean(),
         "gate/sd": scores.gates.std(correction=0),

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
+import torch
 from model_episodes import episodes, training_module
+from model_steps import scores_of
 
 from model.alarms import EPOCH_ALARMS, STEP_ALARMS, Alarm, AlarmState, Event, observe
+from model.energy import FORMS
+from model.objective import monitors
 
 HEALTHY_STEP = {
     "not_finite": 0.0,
@@ -18,7 +23,7 @@ HEALTHY_STEP = {
     "weight/proto": 0.1,
     "gradient_ratio/corr": 0.5,
     "temperature": 1.0,
-    "gate/sd": 0.3,
+    "interaction/sd": 0.3,
     "logits/sd_within": 1.2,
     "resistance/sd": 0.4,
     "environment/scale": 1.0,
@@ -66,7 +71,7 @@ STEP_CASES = [
     ("dominating", {"gradient_ratio/corr": 5.1}, "corr"),
     ("temperature", {"temperature": 0.51}, ""),
     ("temperature", {"temperature": 1.99}, ""),
-    ("diverging", {"gate/sd": 4.0}, ""),
+    ("diverging", {"interaction/sd": 4.0}, ""),
     ("constant_output", {"logits/sd_within": 0.04}, ""),
     ("dead_environment", {"resistance/sd": 0.009}, ""),
     ("collapsed", {"collapsed/proto": 1.0}, "proto"),
@@ -175,3 +180,20 @@ def test_a_loss_that_is_not_a_number_violates_its_bound() -> None:
         parameter.data.fill_(math.nan)
     _, report = module(episodes(), step=1, epoch=3.0)
     assert float(report["bound_violated/task"]) == 1.0
+
+
+@pytest.mark.parametrize(("spread", "fires"), [(1.0, False), (2.0, False), (4.0, True), (8.0, True)])
+@pytest.mark.parametrize("form", ["gated", "interaction"])
+def test_diverging_sees_gates_that_are_shut_or_wide_open_though_those_of_the_gated_form_have_a_bound(
+    form: str, spread: float, fires: bool
+) -> None:
+    resistance = spread * torch.randn(8, 16, 4, generator=torch.Generator().manual_seed(0))
+    apply, couplings = FORMS[form].apply, {"gated": [0.541325] * 4, "interaction": [1.5]}[form]
+    gates, _ = apply(resistance, torch.zeros(8, 16), torch.tensor(couplings))
+    logits = torch.zeros(8, 16)
+    figures = {key: float(value) for key, value in monitors(replace(scores_of(logits), gates=gates), form).items()}
+    state, events = AlarmState(), []
+    for step in range(25):
+        state, new = observe(state, STEP_ALARMS, figures, step)
+        events += [event for event in new if event.alarm == "diverging"]
+    assert bool(events) == fires

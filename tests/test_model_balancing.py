@@ -11,10 +11,11 @@ from torch import Tensor
 from data_pipeline.errors import UserError
 from data_pipeline.settings import validate
 from model.balancer import BalanceSettings, Seen, Targets
-from model.balancing import BALANCERS, BY_VALUE, Balance
-from model.gradient_rules import alignment, equal_projections
+from model.balancing import BALANCERS, BY_VALUE, Balance, acting_fields
+from model.gradient_rules import SLACK, alignment, equal_projections
 from model.measuring import Gradients, measure
 from model.objective import ObjectiveSettings
+from model.term_registry import TermsSettings
 
 RANK_ALONE: dict[str, object] = {"grl": {"on": False}, "corr": {"on": False}, "rank": {"on": True}}
 
@@ -49,6 +50,103 @@ def test_T5_1_gradnorm_holds_each_gradient_at_its_ratio() -> None:
         weights = rule(measured(gradients * factor), targets(0.5, 1.0, 0.25))[1:]
         norms = gradients.norm(dim=1)
         assert torch.allclose(weights * norms[1:] / norms[0], torch.tensor([0.5, 1.0, 0.25]), rtol=1e-5)
+
+
+def seen_norms(own: float, task: float) -> Seen:
+    return measured(torch.tensor([[task, 0.0], [0.0, own]]))
+
+
+@pytest.mark.parametrize("who", ["term", "task"])
+@pytest.mark.parametrize("factor", [1000.0, 1e-3])
+def test_T5_1_gradnorm_holds_its_ratio_while_norms_move_a_thousandfold_and_back(who: str, factor: float) -> None:
+    rule, held = balance("gradnorm_ema", 1), []
+    every = rule.settings.every
+    for step in range(80 + 400):
+        way = 1 - abs(1 - max(step - 80, 0) / 200)
+        own, task = (factor**way, 1.0) if who == "term" else (1.0, factor**way)
+        seen = seen_norms(own, task) if rule.measures(step) else values(1.0, 1.0)
+        held.append(float(rule(seen, targets(0.5))[1]) * own / task / 0.5)
+    assert all(1 / 1.5 < ratio < 1.5 for ratio in held[20 * every :])
+    assert all(ratio * 1.0001 > 1 / SLACK and ratio < SLACK * 1.0001 for ratio in held[::every])
+
+
+def test_T5_1_gradnorm_smooths_what_only_trembles() -> None:
+    rule, noise = balance("gradnorm_ema", 1), torch.Generator().manual_seed(0)
+    given = []
+    for _ in range(200):
+        own = float(torch.exp(0.1 * torch.randn(1, generator=noise)))
+        given.append(math.log(float(rule(seen_norms(own, 1.0), targets(0.5))[1])))
+    assert torch.tensor(given[100:]).std() < 0.05
+
+
+@pytest.mark.parametrize("mode", ["gradnorm_ema", "imtl_g_rep", "aligned"])
+def test_a_term_whose_gradient_is_zero_at_a_step_keeps_its_coefficient(mode: str) -> None:
+    rule = balance(mode, 2)
+    gradients = random_gradients(3)
+    before = rule(measured(gradients), targets(0.5, 0.5))
+    for _ in range(30):
+        quiet = rule(measured(gradients * torch.tensor([[1.0], [0.0], [1.0]])), targets(0.5, 0.5))
+    assert float(quiet[1]) == pytest.approx(float(before[1]), rel=1e-5)
+    assert torch.allclose(rule(measured(gradients), targets(0.5, 0.5)), before, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", sorted(BALANCERS))
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_step_that_is_no_number_teaches_a_balancer_nothing(mode: str, bad: float) -> None:
+    rule = balance(mode, 2)
+    gradients = random_gradients(3)
+    for step in range(3):
+        rule(Seen(torch.tensor([0.7, 0.5, 0.6]), step / 2, measured(gradients).gradients), targets(0.5, 0.5))
+    before = {name: buffer.clone() for name, buffer in rule.named_buffers()}
+    poisoned = gradients * torch.tensor([[1.0], [bad], [1.0]])
+    rule(Seen(torch.tensor([0.7, bad, 0.6]), 2.0, measured(poisoned).gradients), targets(0.5, 0.5))
+    assert all(torch.equal(buffer, before[name]) for name, buffer in rule.named_buffers())
+    after = rule(Seen(torch.tensor([0.7, 0.5, 0.6]), 2.0, measured(poisoned).gradients), targets(0.5, 0.5))
+    assert after.isfinite().all()
+
+
+@pytest.mark.parametrize("mode", sorted(BALANCERS))
+def test_a_factor_multiplies_the_coefficient_whatever_the_rule(mode: str) -> None:
+    seen = Seen(torch.tensor([0.7, 0.5, 0.6]), 0.0, measured(random_gradients(3)).gradients)
+    whole, part = (balance(mode, 2)(seen, targets(0.5, 0.5, factors=(own, 1.0))) for own in (1.0, 0.2))
+    assert float(part[1]) == pytest.approx(0.2 * float(whole[1]), rel=1e-5)
+    assert float(part[2]) == pytest.approx(float(whole[2]), rel=1e-5)
+    assert whole[1] != 0
+
+
+@pytest.mark.parametrize("mode", sorted(BALANCERS))
+def test_the_fields_said_to_act_under_a_mode_act_and_no_others(mode: str) -> None:
+    terms: dict[str, object] = RANK_ALONE if mode in BY_VALUE else {"hsic": {"on": True}, "grl": {"on": False}}
+    name = "rank" if mode in BY_VALUE else "hsic"
+    seen = Seen(torch.tensor([0.7, 0.5]), 3.0, measured(random_gradients(2)).gradients)
+
+    def coefficient(**changes: float) -> float:
+        own = {"on": True, "weight": 0.4, "ramp": 0.1, "cap": 0.45, "ratio": 0.3, **changes}
+        term = getattr(validate(TermsSettings, {**terms, name: own}, "settings"), name)
+        asked = Targets(
+            torch.tensor([term.weight_at(3.0)]), torch.tensor([term.ratio_at(3.0)]), torch.tensor([term.growth_at(3.0)])
+        )
+        return float(balance(mode, 1)(seen, asked)[1])
+
+    other = {"weight": 0.2, "ramp": 0.02, "cap": 0.42, "ratio": 0.6}
+    acting = {field for field, value in other.items() if coefficient(**{field: value}) != coefficient()}
+    assert acting == acting_fields(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "own", "says"),
+    [
+        ("gradnorm_ema", {"weight": 0.1}, ["objective.terms.grl.weight has no effect"]),
+        ("gradnorm_ema", {"weight": 0.1, "ratio": 0.1}, []),
+        ("gradnorm_ema", {}, []),
+        ("gradnorm_ema", {"on": False, "weight": 0.1}, []),
+        ("fixed_ramp", {"ratio": 0.1}, ["objective.terms.grl.ratio has no effect"]),
+        ("imtl_g_rep", {"weight": 0.1, "cap": 1}, ["objective.terms.grl.weight and objective.terms.grl.cap has no"]),
+    ],
+)
+def test_a_strength_that_the_mode_does_not_read_is_named(mode: str, own: dict[str, float], says: list[str]) -> None:
+    found = validate(ObjectiveSettings, {"balance": {"mode": mode}, "terms": {"grl": own}}, "settings").unread()
+    assert [sentence.startswith(start) for sentence, start in zip(found, says, strict=True)] == [True] * len(says)
 
 
 def test_T5_2_imtl_g_gives_every_gradient_the_same_projection_on_the_sum() -> None:
@@ -194,7 +292,7 @@ def test_a_batch_without_any_task_gradient_leaves_the_coefficients_as_they_were(
 def test_gradients_that_point_the_same_way_give_no_exploding_coefficient() -> None:
     parallel = torch.tensor([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0 + 1e-7]])
     for mode in ("imtl_g_rep", "aligned"):
-        assert balance(mode, 2)(measured(parallel), targets(1.0, 1.0)).abs().max() <= 100.0
+        assert balance(mode, 2, largest=100.0)(measured(parallel), targets(1.0, 1.0)).abs().max() <= 100.0
 
 
 def test_a_term_that_touches_no_shared_place_gets_its_fixed_weight() -> None:

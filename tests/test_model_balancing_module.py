@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from model_episodes import episodes, taught, training_module
+from model_episodes import episodes, settings, taught, training_module
 from model_workers import exchange, part, sent
 from torch import Tensor
 
 from model.balancing import BALANCERS, BY_VALUE
 from model.measuring import measure
-from model.objective import TrainingModule
+from model.objective import ObjectiveSettings, TrainingModule
 
 RANKED = {"grl": {"on": False}, "corr": {"on": False}, "rank": {"on": True, "start": 0.0}}
 BY_GRADIENT = sorted(set(BALANCERS) - set(BY_VALUE))
@@ -92,6 +92,42 @@ def test_the_one_backward_equals_the_weighted_sum_of_parameter_level_gradients(m
     assert len(losses) == 3
     assert all(trunk_gradients(loss, module).any() for loss in losses.values())
     assert torch.allclose(trunk_gradients(total, module), expected, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["corr", "hcont"])
+def test_what_is_measured_is_what_the_trunk_learns_from_where_it_learns_through_the_codes_too(name: str) -> None:
+    terms = {"grl": {"on": False}, "corr": {"on": False}, name: {"on": True, "ratio": 0.5, "start": 0.0}}
+    objective: dict[str, object] = {"terms": terms, "balance": {"beta": 0.0}}
+    module = training_module(objective, environment={"trunk_gradient": True})
+    kept: list[Tensor] = []
+    losses: dict[str, Tensor] = {}
+    module.gather = lambda own: kept.append(own) or own  # type: ignore[func-returns-value]
+    module.task.register_forward_hook(lambda _, __, value: losses.update(task=value))
+    module.terms[name].register_forward_hook(lambda _, __, value: losses.update(term=value.loss))
+    _, report = module(episodes(), step=0, epoch=9.0)
+    features = next(own for own in kept if own.requires_grad)
+    task, own = (torch.autograd.grad(losses[key], features, retain_graph=True)[0].flatten() for key in ("task", "term"))
+    ratio = float(report[f"weight/{name}"] * own.norm() / task.norm())
+    assert ratio == pytest.approx(0.5, rel=1e-3)
+    assert float(report[f"gradient_ratio/{name}"]) == pytest.approx(ratio, rel=1e-3)
+    cosine = torch.nn.functional.cosine_similarity(task, own, dim=0)
+    assert float(report[f"gradient_cosine/{name}"]) == pytest.approx(float(cosine), abs=1e-4)
+
+
+def test_codes_made_of_line_features_are_a_place_of_their_own_beside_a_trunk_that_learns_through_codes() -> None:
+    terms = {"grl": {"on": False}, "corr": {"on": False}, "hcont": {"on": True, "start": 0.0, "ratio": 0.3}}
+    torch.manual_seed(0)
+    shape = settings(environment={"encoder": "features", "trunk_gradient": True})
+    objective = ObjectiveSettings.model_validate({"terms": terms, "balance": {"beta": 0.0}})
+    module = TrainingModule(shape, objective, 0, 2, lines=3)
+    _, report = module(episodes(features=2), step=0, epoch=9.0)
+    assert float(report["gradient_ratio/hcont"]) == pytest.approx(0.3, rel=1e-3)
+
+
+def test_a_term_on_fewer_rows_than_the_task_is_compared_by_what_reaches_the_trunk() -> None:
+    h = torch.randn(6, 4, requires_grad=True)
+    found = measure([h.sum(), 3 * h[:2].sum()], [h])
+    assert float(found.own / found.task) == pytest.approx(3 * 8**0.5 / 24**0.5)
 
 
 def test_pcgrad_by_coefficients_is_the_projection_at_the_representation() -> None:

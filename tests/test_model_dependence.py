@@ -12,7 +12,7 @@ from torch import Tensor
 from data_pipeline.errors import UserError
 from data_pipeline.settings import load
 from model.adversary import LineClassifier
-from model.club import categorical_club, gaussian_club, pair_weights
+from model.club import categorical_club, pair_weights
 from model.decoupling import correlation_loss
 from model.dependence import (
     cka,
@@ -99,25 +99,6 @@ def test_distance_correlation_of_an_affine_map_is_one_and_of_the_square_is_seen(
     assert float(distance_correlation(x, x.square())) == pytest.approx(0.29, abs=0.05)
     assert float(distance_correlation(x, normal(500, 1, seed=1).double())) < 0.03
     assert float(distance_correlation(x, torch.ones_like(x))) == 0.0
-
-
-def test_T3_6_gaussian_club_approaches_its_closed_form_and_stays_above_the_information() -> None:
-    rho, n = 0.5, 4000
-    x = normal(n, 1).double()
-    y = rho * x + math.sqrt(1 - rho**2) * normal(n, 1, seed=1).double()
-    slope = (x * y).sum() / x.square().sum()
-    variance = (y - slope * x).square().mean()
-    bound = float(gaussian_club(y, slope * x, variance.log().expand(n, 1)))
-    assert bound == pytest.approx(rho**2 / (1 - rho**2), abs=0.03)
-    assert bound > -0.5 * math.log(1 - rho**2) > 0.1438
-
-
-def test_T3_6_gaussian_club_in_linear_time_is_the_mean_over_all_pairs() -> None:
-    y, mean, log_variance = normal(40, 3).double(), normal(40, 3, seed=1).double(), normal(40, 3, seed=2).double()
-    q = torch.distributions.Normal(mean.unsqueeze(1), (log_variance / 2).exp().unsqueeze(1))
-    table = q.log_prob(y.unsqueeze(0)).sum(dim=-1)
-    expected = table.diagonal().mean() - table.mean()
-    assert float(gaussian_club(y, mean, log_variance)) == pytest.approx(float(expected), rel=1e-9)
 
 
 def test_T3_6_with_the_true_posterior_categorical_club_is_above_the_information() -> None:

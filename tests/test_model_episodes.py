@@ -174,7 +174,7 @@ def test_missing_signals_and_distances_stay_finite() -> None:
     batch.signals[:, ::2] = float("nan")
     batch.distance[0] = float("nan")
     scores = m(batch)
-    assert all(torch.isfinite(value) for value in monitors(scores).values())
+    assert all(torch.isfinite(value) for value in monitors(scores, "gated").values())
 
 
 def test_bf16_trunk_stays_close_and_heads_stay_fp32() -> None:

@@ -157,14 +157,14 @@ def test_T4_5_fishr_of_identical_environments_is_zero_and_of_others_is_not() -> 
 
 
 def test_T4_5_gradient_variances_are_running_means_of_the_lines_seen() -> None:
-    term = GradientVariance(FishrSettings(memory=0.5), 2, lines=3)
+    term = GradientVariance(FishrSettings(memory=0.8), 2, lines=3)
     labels = torch.ones(2, 6)
     first, second = torch.randn(2, 6, 2), torch.randn(2, 6, 2)
     seen = []
     for z in (first, second):
         term(step_of(labels, line=(0, 2)), scores_of(torch.zeros(2, 6), z), 0.0)
         seen.append(torch.cat([-0.5 * z, -0.5 * torch.ones(2, 6, 1)], dim=-1).var(dim=1, correction=0))
-    assert torch.allclose(term.variance[[0, 2]], 0.5 * seen[0] + 0.5 * seen[1], atol=1e-6)
+    assert torch.allclose(term.variance[[0, 2]], 0.8 * seen[0] + 0.2 * seen[1], atol=1e-6)
     assert not term.variance[1].any()
     assert term.seen.tolist() == [True, False, True]
 

@@ -112,6 +112,26 @@ def test_T2_2_standardised_steps_do_not_depend_on_the_size_of_the_logits_and_kee
     assert min(alive) > 36
 
 
+def test_T2_2_the_unit_of_a_step_is_a_constant_of_the_gradient() -> None:
+    logits, labels, line = ranked()
+    logits.requires_grad_()
+    compared = pool(logits, labels, line)
+    unit = (
+        compared.difference.detach().square().mean(dim=1) - compared.difference.detach().mean(dim=1).square()
+    ).sqrt()
+    fixed = Pool(
+        compared.difference / unit.unsqueeze(1), compared.positive, compared.candidate_positive, compared.valid
+    )
+    own = RankingSettings(mode="smoothap", smallest_pool=2)
+    found, expected = (
+        torch.autograd.grad(line_mean(*value, line, 1)[0], logits, retain_graph=True)[0]
+        for value in (MODES["smoothap"](compared, own, torch.zeros(0)), smooth_ap(fixed, own.sharpness))
+    )
+    # Differentiated too, the unit would make the gradient orthogonal to the logits: their size could not grow.
+    assert torch.allclose(found, expected, rtol=1e-6)
+    assert abs(float(found @ logits.detach())) > 1e-3
+
+
 def test_T2_2_smooth_ap_waits_for_a_pool_large_enough_to_be_unbiased() -> None:
     logits, labels, line = ranked()
     assert not smooth_ap(pool(logits, labels, line), 0.2, smallest=41)[1].any()

@@ -78,6 +78,14 @@ def test_T1_5_a_batch_of_one_class_works(mode: str, reduction: str, label: float
     assert torch.isfinite(loss.alpha)
 
 
+def test_radii_are_running_means_that_keep_nine_tenths() -> None:
+    loss, labels = task(alpha_mode="radius"), torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+    z = torch.tensor([2.0, 2.0, 4.0, 4.0]).view(1, 4, 1)
+    for radii in ([1.1, 1.3], [1.19, 1.57]):
+        loss(torch.zeros(1, 4), labels, z)
+        assert loss.radius.tolist() == pytest.approx(radii)
+
+
 def test_unknown_labels_add_nothing_and_no_label_at_all_gives_zero() -> None:
     logits, labels = batch()
     hidden = labels.clone()
