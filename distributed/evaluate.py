@@ -231,7 +231,8 @@ def protocol(settings: RunSettings) -> str:
     if environment.labelled_support:
         return (
             f"FEW-LABEL; of every line, the test line too, the model reads {m} pairs with their labels (never that of "
-            "the pair it scores): not to be compared with results of the unlabelled protocol"
+            f"the pair it scores) in each of {settings.scoring.support_draws} support draws: not to be compared with "
+            "results of the unlabelled protocol"
         )
     return f"unlabelled; of a line the model reads up to {m} pairs at a time without their labels"
 

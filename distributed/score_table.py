@@ -1,7 +1,8 @@
 """The table a prediction writes: one row per pair, Parquet or tab-separated, in stretches, visible all at once.
 
 The interval is the smallest and the largest of the support draws: with D draws, the score with one more support would
-fall inside with probability (D - 1) / (D + 1). It speaks of the support alone, not of what the model does not know.
+fall inside with probability (D - 1) / (D + 1), and where supports are as large as the line gives so does, about, the
+score of a support without end (supports.py). It speaks of the support alone, not of what the model does not know.
 """
 
 from __future__ import annotations

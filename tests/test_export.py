@@ -19,9 +19,10 @@ from data_pipeline.folds import resolve_fold
 from data_pipeline.settings import validate
 from data_pipeline.store import Store
 from data_pipeline.stream import collate, gather, plan_steps
+from data_pipeline.supports import SupportSize
 from distributed.assembly import build_module
 from distributed.checkpoint import best_checkpoint, load_checkpoint
-from distributed.deployment import open_export, open_run, write_export
+from distributed.deployment import ModelDescription, open_export, open_run, write_export
 from distributed.export import app
 from distributed.settings import RunSettings
 
@@ -72,9 +73,22 @@ def test_description_says_what_the_model_expects_and_where_it_comes_from(
     assert content["windows"] == {"enhancer": 96, "promoter": 96}
     assert content["signal_names"] == store.signal_names
     assert content["train_lines"] == ["sim1", "sim2"]
-    assert content["support"] == 8
+    assert (content["support"], content["support_bound"]) == (8, 1024)
     assert content["origin"]["run"] == "tiny"
     assert content["origin"]["store"] == store.checksum
+
+
+def test_export_of_before_there_was_a_bound_scores_with_supports_as_large_as_it_did(run: Path, tmp_path: Path) -> None:
+    description = open_export(exported(run, tmp_path / "model")).description
+    earlier = {name: value for name, value in description.model_dump().items() if name != "support_bound"}
+    assert validate(ModelDescription, earlier, "model.json").support_in_use == SupportSize(8, 8)
+
+
+def test_few_label_model_is_exported_with_the_number_of_labels_it_was_trained_with(
+    store: Store, tmp_path: Path
+) -> None:
+    run = tiny_run(tmp_path / "runs", store, environment={"labelled_support": True})
+    assert open_run(run).description.support_in_use == SupportSize(8, 8)
 
 
 def test_export_needs_neither_its_run_nor_its_store(tmp_path: Path) -> None:
