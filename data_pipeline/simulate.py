@@ -40,9 +40,11 @@ def simulate(settings: SimulatorSettings, out: str | Path) -> Manifest:
         chroms=[f"chr{number + 1}" for number in range(settings.chromosomes)],
         windows={"enhancer": settings.enhancer_window, "promoter": settings.promoter_window},
         pair_signals=["match_activity"] if pair_signals else [],
-        element_signals=[f"occupancy{factor + 1}" for factor in range(settings.factors)] if element_signals else [],
+        element_signals=[f"occupancy{factor + 1}" for factor in range(settings.active_factors)]
+        if element_signals
+        else [],
         line_features=environments.features,
-        sources=[{"kind": "simulator", "settings": settings.model_dump(mode="json")}],
+        sources=[{"kind": "simulator", "settings": settings.described()}],
     ) as writer:
         _add_elements(writer, "enhancer", enhancers, settings.enhancer_window)
         _add_elements(writer, "promoter", promoters, settings.promoter_window)
@@ -73,7 +75,7 @@ def _occupancy(
     rng: np.random.Generator, settings: SimulatorSettings, environments: Environments, elements: Elements
 ) -> NDArray[np.float32]:
     """(C, n, M) noisy activity of each factor where its motif is present, 0 plus noise elsewhere."""
-    clean = environments.activity[:, None, :] * elements.present
+    clean = environments.activity[:, None, :] * elements.present[:, : settings.active_factors]
     return (clean + settings.signal_noise * rng.normal(size=clean.shape)).astype(np.float32)
 
 
@@ -87,12 +89,18 @@ def _match_activity(
 
 def print_lines(manifest: Manifest) -> None:
     """Print what can be reached on each line of a simulated store."""
+    lines = manifest.truth["lines"]
+    titles = {"prevalence": "prevalence", "bayes_average_precision": "Bayes AP"}
+    titles |= {"environment_blind_average_precision": "environment-blind AP"}
+    if any("without_marker_average_precision" in truth for truth in lines.values()):
+        titles |= {"without_marker_average_precision": "AP without the marker"}
+        titles |= {"trusting_marker_average_precision": "AP trusting the marker"}
+    titles |= {"distance_average_precision": "distance AP", "bayes_auroc": "Bayes AUROC"}
     table = Table(title="simulated cell lines (AP: average precision)")
-    for column in ("line", "pairs", "prevalence", "Bayes AP", "environment-blind AP", "distance AP", "Bayes AUROC"):
+    for column in ("line", "pairs", *titles.values()):
         table.add_column(column, justify="left" if column == "line" else "right")
-    keys = ("prevalence", "bayes_average_precision", "environment_blind_average_precision")
-    for name, truth in manifest.truth["lines"].items():
-        figures: list[Any] = [truth[key] for key in (*keys, "distance_average_precision", "bayes_auroc")]
+    for name, truth in lines.items():
+        figures: list[Any] = [truth[key] for key in titles]
         table.add_row(name, str(truth["pairs"]), *["-" if value is None else f"{value:.3f}" for value in figures])
     Console().print(table)
 

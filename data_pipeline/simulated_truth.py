@@ -1,10 +1,11 @@
 """What the best possible scores are on a simulated store, and where its truth is stored.
 
 Per line: the Bayes-optimal score (the true probability), the best scores that may not know the line, and distance
-alone. A line's value of the environment is the gap between the first two: no model that ignores the support set can
+alone; where there is a marker, also the true logit without it and the one that trusts it as in the first lines. A
+line's value of the environment is the gap between the first two: no model that ignores the support set can
 have it. The environment-blind optimum is the best, in expectation over labels, of four readings of "line unknown"
 (the true gains replaced by 1, by their mean over the other lines, and the posterior means of logit and probability
-over the other lines given the pair's elements), so the gap is never overstated.
+over the other lines given the pair's elements), each also without the marker, so the gap is never overstated.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ def line_truths(
         scores = blind_scores(settings, environments, pairs, line)
         blind = max(scores, key=lambda key: expected_average_precision(p, scores[key]))
         reachable = {"bayes": p, "environment_blind": scores[blind], "distance": -pairs.distance[rows]}
+        if settings.nuisance.on:
+            marker, tie = pairs.marker[rows], environments.tie[line]
+            reachable["without_marker"] = pairs.logit[rows] - tie * marker
+            reachable["trusting_marker"] = pairs.logit[rows] + (settings.nuisance.tie - tie) * marker
         both = 0 < label.sum() < len(label)
         truths[name] = {
             "pairs": len(label),
@@ -67,11 +72,20 @@ def blind_scores(settings: SimulatorSettings, environments: Environments, pairs:
     logits = np.stack([free_logit(match, distance, environments.gain[other], settings) for other in others], axis=1)
     share = pairs.use[np.ix_(rows, others)]
     share = share / share.sum(axis=1, keepdims=True)
+    scores = {"gains of one": free_logit(match, distance, np.ones(settings.factors), settings)}
+    scores |= _over_lines(logits, share, pairs.bias[others])
+    if settings.nuisance.on:
+        marked = logits + np.outer(pairs.marker[rows], environments.tie[others])
+        scores |= {f"{name}, with marker": s for name, s in _over_lines(marked, share, pairs.bias[others]).items()}
+    return scores
+
+
+def _over_lines(logits: Floats, share: Floats, bias: Floats) -> dict[str, Floats]:
+    """What (n, C) logits say on average over C lines of posterior `share` (n, C) and `bias` (C,)."""
     return {
-        "gains of one": free_logit(match, distance, np.ones(settings.factors), settings),
         "mean gains": logits.mean(axis=1),
         "posterior mean logit": (share * logits).sum(axis=1),
-        "posterior mean probability": (share * expit(logits + pairs.bias[others])).sum(axis=1),
+        "posterior mean probability": (share * expit(logits + bias)).sum(axis=1),
     }
 
 
@@ -79,19 +93,16 @@ def add_truth(
     writer: StoreWriter, pwm: Floats, environments: Environments, enhancers: Elements, promoters: Elements, pairs: Pairs
 ) -> None:
     """Store what is known: `factors` (pwm flattened), `lines`, `enhancers`, `promoters`, `pairs`, row for row."""
+    lines = {name: getattr(environments, name) for name in ("latent", "activity", "gain")} | {"bias": pairs.bias}
+    columns = {"logit": pairs.logit, "probability": pairs.probability, "match": pairs.match}
+    if environments.tie.any():
+        lines |= {"tie": environments.tie, "marker_use": environments.marker_use}
+        columns |= {"marker": pairs.marker}
     writer.add_truth("factors", {"pwm": pwm.reshape(len(pwm), -1)})
-    writer.add_truth(
-        "lines",
-        {
-            "latent": environments.latent,
-            "activity": environments.activity,
-            "gain": environments.gain,
-            "bias": pairs.bias,
-        },
-    )
+    writer.add_truth("lines", lines)
     writer.add_truth("enhancers", {"motifs": enhancers.present})
     writer.add_truth("promoters", {"motifs": promoters.present})
-    writer.add_truth("pairs", {"logit": pairs.logit, "probability": pairs.probability, "match": pairs.match})
+    writer.add_truth("pairs", columns)
 
 
 def read_truth(store: Store, table: str) -> Columns:

@@ -11,14 +11,16 @@ The model (docs/simulator.md has the derivation and the reasons):
     p(x, c)            flip + (1 - 2 flip) * sigmoid(logit); label ~ Bernoulli(p)
 
 b_c is solved so that a line has the asked prevalence. So a pair of elements may interact in one line and not in
-another, and the set of elements that a line uses shows, without labels, which factors are active there. Everything is
-a pure function of the settings; cost is linear in pairs and bases.
+another, and the set of elements that a line uses shows, without labels, which factors are active there. Two switches
+make other worlds: `usage_factors` lets factors that decide no label decide which elements a line uses, and `nuisance`
+adds a marker that tells the line and misleads in unseen ones. Everything is a pure function of the settings; cost is
+linear in pairs and bases.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from data_pipeline.motif_grammar import MotifSettings, background, draw_motifs, plant
+from data_pipeline.nuisance import NuisanceSettings, line_ties
 from data_pipeline.settings import Settings
 
 Floats = NDArray[np.float64]
@@ -83,6 +86,11 @@ class SimulatorSettings(Settings):
     """Expected share of all promoters that a line uses."""
     enrichment: float = Field(default=1.2, ge=0.0, le=10.0)
     """Log-odds of being used that the motif of a fully active factor adds (and of an inactive one takes)."""
+    usage_factors: int = Field(default=0, ge=0, le=32)
+    """Further factors, each with a motif and an activity, that decide which elements a line uses and no label; the
+    label's factors then decide labels only. 0: the label's factors decide both."""
+    nuisance: NuisanceSettings = NuisanceSettings()
+    """A marker motif that tells the line and whose tie to the label reverses in the last lines."""
     motif: MotifSettings = MotifSettings()
     """The motifs."""
     signals: Literal["none", "element", "pair", "both"] = "none"
@@ -102,10 +110,28 @@ class SimulatorSettings(Settings):
             raise ValueError("min_distance must be below max_distance")
         if not self.label_flip < self.prevalence < 1.0 - self.label_flip:
             raise ValueError("prevalence must lie between label_flip and 1 - label_flip")
+        if self.nuisance.on and self.nuisance.reversed_lines >= self.lines:
+            raise ValueError("nuisance.reversed_lines must be below lines")
         room = min(self.enhancer_window, self.promoter_window)
-        if self.factors * self.motif.copies * self.motif.length > room:
-            raise ValueError(f"factors * motif.copies * motif.length must fit into the smaller window of {room} bases")
+        if self.motifs * self.motif.copies * self.motif.length > room:
+            what = "factors" if self.motifs == self.factors else "(factors + usage_factors + the nuisance's marker)"
+            raise ValueError(f"{what} * motif.copies * motif.length must fit into the smaller window of {room} bases")
         return self
+
+    @property
+    def active_factors(self) -> int:
+        """Factors that have an activity: the label's, then those of `usage_factors`."""
+        return self.factors + self.usage_factors
+
+    @property
+    def motifs(self) -> int:
+        """Columns of the motif tables: the label's factors, those of `usage_factors`, then the marker."""
+        return self.active_factors + int(self.nuisance.on)
+
+    def described(self) -> dict[str, Any]:
+        """The settings as JSON values, without the switches that are off: a world is named by what is in it."""
+        off = {"usage_factors": self.usage_factors == 0, "nuisance": not self.nuisance.on}
+        return self.model_dump(mode="json", exclude={name for name, is_off in off.items() if is_off})
 
 
 @dataclass(frozen=True)
@@ -115,11 +141,15 @@ class Environments:
     latent: Floats
     """(C, d) z_c."""
     activity: Floats
-    """(C, M) a_k(c) in (0, 1)."""
+    """(C, A) a_k(c) in (0, 1) of the label's M factors, then of `usage_factors`."""
     gain: Floats
     """(C, M) g_k(c) in (0, 2)."""
     features: Floats
     """(C, F) v_c."""
+    tie: Floats
+    """(C,) logit per element with the marker, negative in reversed lines."""
+    marker_use: Floats
+    """(C,) u_c in (-1, 1): how much the line favours elements with the marker."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +161,7 @@ class Elements:
     centre: NDArray[np.int64]
     """(n,) bp of the window's centre (enhancer) or TSS (promoter)."""
     present: NDArray[np.int64]
-    """(n, M) 1 where the element carries the motif of a factor."""
+    """(n, K) 1 where the element carries a motif: the label's M factors, `usage_factors`, the marker."""
     bases: NDArray[np.uint8]
     """(n, window) base indices A0 C1 G2 T3."""
 
@@ -146,6 +176,8 @@ class Pairs:
     distance: NDArray[np.int64]
     match: NDArray[np.int64]
     """(N, M) m_k(x)."""
+    marker: NDArray[np.int64]
+    """(N,) t(x): how many of the two elements carry the marker."""
     logit: Floats
     """(N,) true log-odds before label flips."""
     probability: Floats
@@ -158,17 +190,23 @@ class Pairs:
     """(C,) b_c."""
 
 
-def draw_environments(rng: np.random.Generator, settings: SimulatorSettings) -> Environments:
-    """Draw the lines: latents spread over the unit sphere, then mixtures of neighbours, then activities and gains."""
+def draw_environments(
+    rng: np.random.Generator, nuisance: np.random.Generator, settings: SimulatorSettings
+) -> Environments:
+    """Draw the lines: latents spread over the unit sphere, then mixtures of neighbours, then activities and gains.
+
+    What the marker does in a line comes from a stream of its own, so that it does not depend on the rest.
+    """
     outer = settings.lines - settings.interpolated_lines
     latent = spread_directions(rng, outer, settings.latent_dimension)
     latent = np.concatenate([latent, _mixtures(rng, latent, settings.interpolated_lines)])
-    axes = spread_directions(rng, settings.factors, settings.latent_dimension)
+    axes = spread_directions(rng, settings.active_factors, settings.latent_dimension)
     activity = expit(settings.activity_contrast * latent @ axes.T)
     mixing = rng.normal(size=(settings.latent_dimension, settings.line_features))
     noise = settings.line_feature_noise * rng.normal(size=(settings.lines, settings.line_features))
-    gain = 1.0 + settings.environment_effect * (2.0 * activity - 1.0)
-    return Environments(latent, activity, gain, latent @ mixing + noise)
+    gain = 1.0 + settings.environment_effect * (2.0 * activity[:, : settings.factors] - 1.0)
+    tie, marker_use = line_ties(nuisance, settings.nuisance, settings.lines).T
+    return Environments(latent, activity, gain, latent @ mixing + noise, tie, marker_use)
 
 
 def spread_directions(rng: np.random.Generator, count: int, dimension: int) -> Floats:
@@ -214,8 +252,8 @@ def draw_pairs(
     Raises `ValueError` naming a line without candidates.
     """
     enhancer, promoter, distance = candidate_pairs(enhancers, promoters, settings.min_distance, settings.max_distance)
-    uses_enhancer = use_probability(enhancers.present, environments.activity, settings, settings.active_enhancers)
-    uses_promoter = use_probability(promoters.present, environments.activity, settings, settings.active_promoters)
+    uses_enhancer = use_probability(enhancers.present, environments, settings, settings.active_enhancers)
+    uses_promoter = use_probability(promoters.present, environments, settings, settings.active_promoters)
     active_enhancer = rng.random(uses_enhancer.shape) < uses_enhancer
     active_promoter = rng.random(uses_promoter.shape) < uses_promoter
     rows, lines = [], []
@@ -228,28 +266,42 @@ def draw_pairs(
         lines.append(np.full(len(kept), line))
     row, line_of = np.concatenate(rows), np.concatenate(lines)
     enhancer, promoter, distance = enhancer[row], promoter[row], distance[row]
-    match = enhancers.present[enhancer] * promoters.present[promoter]
-    free = free_logit(match, distance, environments.gain[line_of], settings)
+    match, marker = _shared_motifs(enhancers.present[enhancer], promoters.present[promoter], settings)
+    free = free_logit(match, distance, environments.gain[line_of], settings) + environments.tie[line_of] * marker
     bias = np.array([_solve_bias(free[line_of == line], settings) for line in range(settings.lines)])
     logit = free + bias[line_of]
     probability = settings.label_flip + (1.0 - 2.0 * settings.label_flip) * expit(logit)
     label = (rng.random(len(row)) < probability).astype(np.int64)
     use = uses_enhancer[enhancer] * uses_promoter[promoter]
-    return Pairs(enhancer, promoter, line_of, distance, match, logit, probability, label, use, bias)
+    return Pairs(enhancer, promoter, line_of, distance, match, marker, logit, probability, label, use, bias)
+
+
+def _shared_motifs(
+    enhancer: NDArray[np.int64], promoter: NDArray[np.int64], settings: SimulatorSettings
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """m_k(x) (N, M) and t(x) (N,) from the motifs (N, K) of both elements."""
+    labelled = slice(0, settings.factors)
+    markers = slice(settings.active_factors, None)
+    return enhancer[:, labelled] * promoter[:, labelled], (enhancer[:, markers] + promoter[:, markers]).sum(axis=1)
 
 
 def free_logit(
     match: NDArray[np.int64], distance: NDArray[np.int64], gain: Floats, settings: SimulatorSettings
 ) -> Floats:
-    """(N,) log-odds without the line's bias, for matches (N, M), bp (N,) and gains (N, M) or (M,)."""
+    """(N,) log-odds without the line's bias and marker, for matches (N, M), bp (N,) and gains (N, M) or (M,)."""
     return settings.match_gain * (match * gain).sum(axis=1) - settings.distance_slope * np.log(
         distance / REFERENCE_DISTANCE
     )
 
 
-def use_probability(present: NDArray[np.int64], activity: Floats, settings: SimulatorSettings, share: float) -> Floats:
-    """(n, C) probability that each line uses each element; its mean over elements is `share` in every line."""
-    pull = settings.enrichment * present @ (2.0 * activity.T - 1.0)
+def use_probability(
+    present: NDArray[np.int64], environments: Environments, settings: SimulatorSettings, share: float
+) -> Floats:
+    """(n, C) probability that each line uses each element of motifs (n, K); its mean is `share` in every line."""
+    drivers = slice(settings.factors if settings.usage_factors else 0, settings.active_factors)
+    pull = settings.enrichment * present[:, drivers] @ (2.0 * environments.activity[:, drivers].T - 1.0)
+    if settings.nuisance.on:
+        pull = pull + settings.nuisance.enrichment * np.outer(present[:, -1], environments.marker_use)
 
     def offset(column: Floats) -> float:
         return float(brentq(lambda shift: expit(column + shift).mean() - share, -100.0, 100.0))
@@ -274,10 +326,10 @@ def candidate_pairs(
 
 
 def draw_world(settings: SimulatorSettings) -> tuple[Floats, Environments, Elements, Elements, Pairs]:
-    """PWMs (M, length, 4), lines, enhancers, promoters and pairs of `settings`, each from its own random stream."""
-    streams = [np.random.default_rng(seed) for seed in np.random.SeedSequence(settings.seed).spawn(4)]
-    pwm = draw_motifs(streams[0], settings.factors, settings.motif)
-    environments = draw_environments(streams[1], settings)
+    """PWMs (K, length, 4), lines, enhancers, promoters and pairs of `settings`, each from its own random stream."""
+    streams = [np.random.default_rng(seed) for seed in np.random.SeedSequence(settings.seed).spawn(5)]
+    pwm = draw_motifs(streams[0], settings.motifs, settings.motif)
+    environments = draw_environments(streams[1], streams[4], settings)
     enhancers, promoters = draw_elements(streams[2], settings, pwm)
     return pwm, environments, enhancers, promoters, draw_pairs(streams[3], settings, environments, enhancers, promoters)
 
