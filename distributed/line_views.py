@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from data_pipeline.folds import Fold
 from data_pipeline.store import Store
 from data_pipeline.supports import draw_supports
-from distributed.scoring import Scorer
+from distributed.scoring import Gather, LineScores, Scorer
 from distributed.settings import RunSettings
 from model.energy import Scores
 from model.episode_model import EpisodeModel
@@ -63,16 +63,29 @@ def _view(scorer: Scorer, fold: Fold, line: str, trained: bool, pairs: int, draw
     pool, held_out = fold.rows(scorer.store, line), fold.rows(scorer.store, line, "test")
     rows = held_out if len(held_out) else pool
     rows = rows[np.linspace(0, len(rows) - 1, min(pairs, len(rows))).astype(np.int64)]
-    with _seen_scores(scorer.model) as seen:
-        scorer.score_line(rows, pool, 1, SEED)
-    invariant = np.concatenate([_numbers(one.invariant[0]) for one in seen])
-    # Supports serve the pairs in another order than they were asked for.
-    served = draw_supports(scorer.store, rows, pool, scorer.support, SEED)
-    order = np.concatenate([positions for _, positions in served])
+    _, invariant = with_invariants(scorer, rows, pool, SEED)
     with _seen_scores(scorer.model) as seen:
         scores = scorer.score_line(rows[:: -(-len(rows) // FEW)], pool, draws, SEED)
     gates = np.stack([_numbers(one.gates[0].mean(dim=0)) for one in seen])
-    return LineView(line, trained, scores.environment.astype(np.float64), gates.mean(axis=0), invariant, rows[order])
+    return LineView(line, trained, scores.environment.astype(np.float64), gates.mean(axis=0), invariant, rows)
+
+
+def with_invariants(
+    scorer: Scorer,
+    rows: NDArray[np.int64],
+    pool: NDArray[np.int64],
+    seed: int,
+    share: tuple[int, int, Gather] | None = None,
+) -> tuple[LineScores, Floats]:
+    """Scores of pairs `rows` (k,) of one line with one support draw, and their z_I (k, dI), row for row."""
+    with _seen_scores(scorer.model) as seen:
+        scores = scorer.score_line(rows, pool, 1, seed, share)
+    # Supports serve the pairs in another order than they were asked for.
+    served = draw_supports(scorer.store, rows, pool, scorer.support, seed)
+    served_first = np.concatenate([_numbers(one.invariant[0]) for one in seen])
+    invariant = np.empty_like(served_first)
+    invariant[np.concatenate([positions for _, positions in served])] = served_first
+    return scores, invariant
 
 
 @contextmanager

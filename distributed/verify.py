@@ -10,7 +10,6 @@ Cost: seconds, for the probes of R91.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,22 +17,15 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 from scipy.stats import ttest_ind
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import StandardScaler
 
+from distributed.leakage import line_information
 from model.alarms import DROWNED
 from model.dependence import distance_correlation
 from model.geometry import BIMODAL, LEAST_GATES, HullTest, bimodality, hull_distance, hull_test, recovery
-from model.intervals import draw_clusters, interval
 
 Floats = NDArray[np.float64]
 Lines = NDArray[np.integer[Any]]
-Chosen = NDArray[np.bool_]
 Outcome = Literal["confirmed", "refuted", "not testable"]
 Planted = tuple[str, Outcome | Literal[""]]
 """What the truth of a simulated store says of a claim, and the outcome that follows from it."""
@@ -106,63 +98,6 @@ def _planted_modes(planted: Floats | None) -> Planted:
         f"coefficient {truth.coefficient:.2f})"
     )
     return says, "confirmed" if two else "refuted"
-
-
-def line_information(codes: Floats, line: Lines, cluster: Lines, seed: int = 0) -> tuple[float, float, float]:
-    """Nats that fresh probes find about the line (n,) in codes (n, d), with a 95% interval over clusters (n,).
-
-    Half of the clusters train the probes that the other half judges, and the other way round. What knowing the lines'
-    shares would cost minus the probe's cross-entropy is, up to chance, a lower bound of I(code; line).
-    """
-    names, member = np.unique(cluster, return_inverse=True)
-    part = np.random.default_rng(seed).permutation(len(names))[member] % 8
-    told = np.zeros(len(codes))
-    for half in (part < 4, part >= 4):
-        held = half & (part % 4 == 0)
-        told[~half] = _told(codes, line, half & ~held, held, ~half, seed)
-    draws = draw_clusters(cluster, seed=seed)
-    sums, sizes = (np.bincount(draws.codes, weights=weight) @ draws.counts for weight in (told, np.ones(len(told))))
-    low, high = interval(sums / np.maximum(sizes, 1), draws)
-    return float(told.mean()), low, high
-
-
-def _told(codes: Floats, line: Lines, fit: Chosen, held: Chosen, test: Chosen, seed: int) -> Floats:
-    """(tested,) log q(line|code) - log p(line) of pairs `test` (n,) bool; q is learnt on `fit` and tempered on `held`.
-
-    A linear probe and a network compete on `held`, where q is also mixed with p as far as that helps, because a probe
-    that is sure of itself hides what it knows.
-    """
-    scale = StandardScaler().fit(codes[fit])
-    lines = np.unique(line)
-    prior = np.log(
-        (np.bincount(np.searchsorted(lines, line[fit]), minlength=len(lines)) + 1.0) / (fit.sum() + len(lines))
-    )
-
-    def gained(probe: Any, chosen: Chosen, share: float) -> Floats:
-        log_q = np.repeat(prior[None], chosen.sum(), axis=0)
-        seen = np.searchsorted(lines, probe.classes_)
-        chances = np.log(np.clip(probe.predict_proba(scale.transform(codes[chosen])), 1e-12, None))
-        log_q[:, seen] = share * chances + (1 - share) * prior[seen]
-        place = np.searchsorted(lines, line[chosen])
-        found: Floats = (log_q - logsumexp(log_q, axis=1, keepdims=True))[np.arange(len(place)), place] - prior[place]
-        return found
-
-    best: tuple[float, Any, float] = (-math.inf, None, 0.0)
-    for probe in _probes(seed):
-        with warnings.catch_warnings():
-            # A probe cut off early is a weaker probe, not a failure.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            probe.fit(scale.transform(codes[fit]), line[fit])
-        least = minimize_scalar(
-            lambda share, probe=probe: -gained(probe, held, share).mean(), bounds=(0, 1), method="bounded"
-        )
-        best = max(best, (-float(least.fun), probe, float(least.x)), key=lambda one: one[0])
-    return gained(best[1], test, best[2])
-
-
-def _probes(seed: int) -> list[Any]:
-    network = MLPClassifier((32,), alpha=1e-2, max_iter=200, early_stopping=True, random_state=seed)
-    return [LogisticRegression(C=0.01, max_iter=200), network]
 
 
 def invariant_tells_nothing(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from model_episodes import episodes, training_module
 
-from distributed.epoch_end import probe, validation_figures
+from distributed.epoch_end import validation_figures
 from distributed.responses import (
     QUIET_EPOCHS,
     RESPONSES,
@@ -220,19 +220,6 @@ def test_a_total_that_is_not_a_number_raises_the_alarm_at_once() -> None:
 def test_numbers_are_those_of_the_report() -> None:
     _, report = training_module()(episodes(), step=0, epoch=3.0)
     assert numbers(report) == pytest.approx({name: float(value) for name, value in report.items()}, nan_ok=True)
-
-
-def test_a_probe_finds_a_line_that_is_there_and_none_that_is_not() -> None:
-    generator = np.random.default_rng(0)
-    line = np.repeat(np.arange(4), 150)
-    blind = generator.normal(size=(600, 8))
-    telling = blind + 3 * np.eye(8)[line]
-    accuracy, nats = probe(telling, line)
-    assert accuracy > 0.85
-    assert 0.8 < nats <= math.log(4)
-    accuracy, nats = probe(blind, line)
-    assert abs(accuracy - 0.25) < 0.1
-    assert nats < 0.05
 
 
 @pytest.mark.parametrize("ranks", [True, False])

@@ -18,6 +18,7 @@ from tiny_training import tiny_store
 from data_pipeline.errors import UserError
 from data_pipeline.store import Store
 from distributed.evaluate import evaluate, open_run
+from distributed.leakage import line_information
 from distributed.line_views import view_lines
 from distributed.quadrants import EvaluationSettings
 from distributed.records import EPOCHS
@@ -27,7 +28,6 @@ from distributed.verify import (
     factors_are_recovered,
     gates_are_bimodal,
     invariant_tells_nothing,
-    line_information,
     unseen_lie_inside,
     weights_are_sensitive,
 )
