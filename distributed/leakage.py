@@ -28,9 +28,6 @@ Floats = NDArray[np.float64]
 Lines = NDArray[np.integer[Any]]
 Chosen = NDArray[np.bool_]
 
-ALIKE = 1e-3
-"""Nats within which a code speaks for two lines alike: less is rounding of a probe that found nothing."""
-
 
 @dataclass(frozen=True)
 class Reading:
@@ -38,9 +35,8 @@ class Reading:
 
     told: Floats
     """(n,) log q(line|code) - log p(line) in nats."""
-    hit: Floats
-    """(n,) chance of naming the right line: 1 where the code speaks for it more than for every other line, whatever
-    the lines' shares, 1/k where it speaks for k lines alike."""
+    hit: Chosen
+    """(n,) whether the code speaks for its own line more than for every other, whatever the lines' shares."""
     line: Lines
     """(n,)."""
 
@@ -63,7 +59,7 @@ def read_line(codes: Floats, line: Lines, cluster: Lines, seed: int = 0) -> Read
     """
     names, member = np.unique(cluster, return_inverse=True)
     part = np.random.default_rng(seed).permutation(len(names))[member] % 8
-    told, hit = np.zeros(len(codes)), np.zeros(len(codes))
+    told, hit = np.zeros(len(codes)), np.zeros(len(codes), dtype=bool)
     for half in (part < 4, part >= 4):
         held = half & (part % 4 == 0)
         told[~half], hit[~half] = _judged(codes, line, half & ~held, held, ~half, seed)
@@ -84,7 +80,7 @@ def line_information(codes: Floats, line: Lines, cluster: Lines, seed: int = 0) 
     return found.nats, low, high
 
 
-def _judged(codes: Floats, line: Lines, fit: Chosen, held: Chosen, test: Chosen, seed: int) -> tuple[Floats, Floats]:
+def _judged(codes: Floats, line: Lines, fit: Chosen, held: Chosen, test: Chosen, seed: int) -> tuple[Floats, Chosen]:
     """`told` and `hit` (tested,) of pairs `test` (n,) bool; q is learnt on `fit` and tempered on `held`.
 
     A linear probe and a network compete on `held`, where q is also mixed with p as far as that helps, because a probe
@@ -93,7 +89,7 @@ def _judged(codes: Floats, line: Lines, fit: Chosen, held: Chosen, test: Chosen,
     lines = np.unique(line)
     place = np.searchsorted(lines, line)
     if len(np.unique(line[fit])) < 2 or not held.any():
-        return np.zeros(test.sum()), np.full(test.sum(), 1 / len(lines))
+        return np.zeros(test.sum()), place[test] == 0
     scale = StandardScaler().fit(codes[fit])
     prior = np.log((np.bincount(place[fit], minlength=len(lines)) + 1.0) / (fit.sum() + len(lines)))
 
@@ -120,9 +116,7 @@ def _judged(codes: Floats, line: Lines, fit: Chosen, held: Chosen, test: Chosen,
         )
         best = max(best, (-float(least.fun), probe, float(least.x)), key=lambda one: one[0])
     found = ratios(best[1], test, best[2])
-    ahead = found >= found.max(axis=1, keepdims=True) - ALIKE
-    own = np.arange(len(found)), place[test]
-    return found[own], ahead[own] / ahead.sum(axis=1)
+    return found[np.arange(len(found)), place[test]], found.argmax(axis=1) == place[test]
 
 
 def _probes(line: Lines, seed: int) -> list[Any]:
