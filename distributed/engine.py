@@ -38,7 +38,7 @@ def start_process_group(cuda: bool) -> None:
 
 def start_engine(module: TrainingModule, optimiser: OptimiserSettings, settings: EngineSettings, episodes: int) -> Any:
     """Wrap `module` in a DeepSpeed engine; `episodes` is the number per step on this worker."""
-    groups = parameter_groups(module, optimiser.weight_decay)
+    groups = parameter_groups(module, optimiser.weight_decay, optimiser.adversary_rate)
     adamw = torch.optim.AdamW(groups, lr=optimiser.lr, betas=(optimiser.beta1, optimiser.beta2))
     zero: dict[str, Any] = {"stage": settings.zero_stage}
     if settings.offload_optimiser and settings.zero_stage > 0:
@@ -78,9 +78,9 @@ def learning_rate(step: int, steps: int, settings: OptimiserSettings) -> float:
 
 
 def set_learning_rate(engine: Any, lr: float) -> None:
-    """Set the rate of every parameter group."""
+    """Set the rate of every parameter group: `lr` times the group's own factor."""
     for group in engine.optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["rate"]
 
 
 def full_parameters(engine: Any) -> dict[str, Tensor]:

@@ -23,6 +23,9 @@ class OptimiserSettings(Settings):
 
     lr: float = Field(1e-3, gt=0, le=1)
     """Peak learning rate."""
+    adversary_rate: float = Field(5.0, ge=0.1, le=100)
+    """Learning rate of adversaries (the line classifiers of grl, cdan and club, the critic of dependence) over that of
+    the rest: they must keep up with the encoder they follow."""
     weight_decay: float = Field(1e-3, ge=0, le=1)
     """Decoupled weight decay; never applied to biases, norms and the scalars t, w, lambda, b."""
     beta1: float = Field(0.9, ge=0, lt=1)

@@ -55,6 +55,9 @@ class Targets:
     """(K,) fixed weights."""
     ratios: Tensor
     """(K,) gradient norms relative to the task's."""
+    factors: Tensor
+    """(K,) by which every rule multiplies what it gives a term: the term's own ramp times what responses ask for. Not
+    part of the weights, because a rule that solves for its coefficients would undo it."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,20 @@ BY_VALUE = ("uw", "dwa", "relobralo")
 """Rules that look at the values of the losses."""
 
 
+STRENGTHS = ("weight", "ramp", "cap", "ratio")
+"""Fields of every term that say how strong it is; each rule reads some of them (a weight of 0 switches off in all)."""
+
+
+def acting_fields(mode: str) -> frozenset[str]:
+    """The `STRENGTHS` that have a say under balance.mode=`mode`; changing one of the others changes nothing.
+
+    Under imtl_g_rep none has: a weight above 0 takes part, whatever it is. Under gradnorm_ema a term that touches no
+    shared place (a term on support codes that nothing learns through) falls back on its weight.
+    """
+    acting = {"gradnorm_ema": ("ratio",), "imtl_g_rep": ()}
+    return frozenset(acting.get(mode, ("weight", "ramp", "cap")))
+
+
 def refusals(settings: BalanceSettings, terms: Mapping[str, TermSettings]) -> list[str]:
     """Why this balancer cannot take each of the `terms` it cannot take, as sentences; usually none."""
     if settings.mode not in BY_VALUE:

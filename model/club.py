@@ -11,8 +11,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
+from model.adversary import LineClassifier, standardised
 from model.energy import Scores
 from model.invariance import line_weights
 from model.step import GlobalStep
@@ -28,29 +29,6 @@ class ClubSettings(TermSettings):
     """Hidden units of q."""
     balanced: bool = True
     """Whether each line counts the same, however many episodes of it are in the step."""
-
-
-class FreezableLinear(nn.Linear):
-    """A linear layer that can be applied as a constant."""
-
-    def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
-        """x (..., in) -> (..., out); with `frozen` no gradient reaches weight and bias."""
-        weight, bias = (self.weight.detach(), self.bias.detach()) if frozen else (self.weight, self.bias)
-        return F.linear(x, weight, bias)
-
-
-class LineClassifier(nn.Module):
-    """q(c|z), one hidden layer."""
-
-    def __init__(self, width: int, hidden: int, lines: int) -> None:
-        """z of `width` dimensions, `lines` = C classes."""
-        super().__init__()
-        self.hidden = FreezableLinear(width, hidden)
-        self.out = FreezableLinear(hidden, lines)
-
-    def forward(self, z: Tensor, frozen: bool = False) -> Tensor:
-        """z (..., width) -> log-probabilities (..., C)."""
-        return F.log_softmax(self.out(F.gelu(self.hidden(z, frozen)), frozen), dim=-1)
 
 
 def categorical_club(log_q: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -77,15 +55,6 @@ def pair_weights(line: Tensor, pairs: int, balanced: bool) -> Tensor:
     """
     weight = line_weights(line, balanced)
     return (weight / (pairs * weight.sum()).clamp(min=1e-12)).repeat_interleave(pairs)
-
-
-def standardised(x: Tensor) -> Tensor:
-    """x (..., d) with mean 0 and variance 1 over the step in each dimension, a constant one 0; moments are detached.
-
-    A code spans a few hundredths at first, which a classifier would take long to see.
-    """
-    rows = x.detach().flatten(0, -2)
-    return (x - rows.mean(dim=0)) / (rows.var(dim=0, correction=0) + 1e-12).sqrt()
 
 
 class Club(LossTerm):

@@ -2,7 +2,9 @@
 
 Its input is the product z_I (x) p of z_I with the class probabilities p = (1 - y, y), so it can match the lines class
 by class where their prevalences differ. p carries no gradient. Certain pairs count more (weight 1 + e^-H of the entropy
-H of p). Everything else is the plain reversal's: cross-entropy over all lines, at least 0.
+H of p). Everything else is the plain reversal's: cross-entropy over all lines, at least 0, and a bound at ln C. Where
+prevalences differ the class alone tells something of the line, and a classifier that learns nothing from z_I ends that
+much below ln C, at H(c|class): there the bound holds the reversal within I(c; class) of chance.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model.club import pair_weights, standardised
+from model.adversary import Adversary, standardised
+from model.club import pair_weights
 from model.energy import Scores
 from model.step import GlobalStep
 from model.terms import LossTerm, TermSettings, TermValue
@@ -111,7 +112,7 @@ def info_nce(critic: Tensor) -> Tensor:
     return math.log(critic.shape[-1]) + matched.mean()
 
 
-class Critic(nn.Module):
+class Critic(Adversary):
     """How well a z_I and a z_E go together."""
 
     def __init__(self, invariant: int, environment: int, width: int) -> None:

@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 
 from model.balancer import Balancer, BalanceSettings, Seen, State, Targets, with_task
+from model.measuring import Gradients
 
+SLACK = 1.2
+"""Factor by which the memory of gradnorm_ema may keep a ratio from the one just measured."""
 RANK_TOLERANCE = 1e-10
 """Eigenvalues of a Gram matrix below this share of its largest are rounding."""
 
@@ -24,7 +27,7 @@ def _fixed_init(terms: int) -> State:
 
 
 def _fixed_update(state: State, seen: Seen, targets: Targets, settings: BalanceSettings) -> tuple[Tensor, State]:
-    return with_task(targets.weights), state
+    return with_task(targets.weights * targets.factors), state
 
 
 def _gradnorm_init(terms: int) -> State:
@@ -32,28 +35,44 @@ def _gradnorm_init(terms: int) -> State:
 
 
 def _gradnorm_update(state: State, seen: Seen, targets: Targets, settings: BalanceSettings) -> tuple[Tensor, State]:
-    """lambda_k = r_k EMA|G_0| / EMA|G_k|, clamped; a norm of zero (a degenerate batch) is not taken in.
+    """lambda_k = r_k EMA|G_0| / EMA|G_k|, within a factor `SLACK` of r_k |G_0| / |G_k| as last measured, then clamped.
 
+    The running norms take the noise out of a measurement; the factor bounds what their memory can cost: right after a
+    measurement a term's gradient is between 1/SLACK and SLACK times its ratio of the task's, however its norm or the
+    task's has moved. A norm of zero (a degenerate batch, an adversary at chance) or that is no number is not taken in.
     A term that touches no shared place has no norm to hold at a ratio and gets its fixed weight.
     """
     if seen.gradients is not None:
-        found = seen.gradients
-        state = {
-            "own": _mix(state["own"], found.own, settings.beta),
-            "task": _mix(state["task"], found.task, settings.beta),
-            "untouched": state["untouched"].new_tensor([not touches for touches in found.touches]),
-        }
+        state = _remembered(state, seen.gradients, settings.beta)
     own = state["own"]
     weights = targets.ratios * state["task"] / own.clamp(min=torch.finfo(own.dtype).tiny)
     clamped = weights.clamp(settings.smallest, settings.largest)
     # A term never measured has no scale yet; a term not asked for stays out.
     weights = torch.where((targets.ratios > 0) & (own > 0), clamped, torch.zeros_like(clamped))
-    return with_task(torch.where(state["untouched"] > 0, targets.weights, weights)), state
+    return with_task(targets.factors * torch.where(state["untouched"] > 0, targets.weights, weights)), state
+
+
+def _remembered(state: State, found: Gradients, beta: float) -> State:
+    """The running norms after a measurement; where both norms are known, their ratio stays near the one measured."""
+    own, task = _mix(state["own"], found.own, beta), _mix(state["task"], found.task, beta)
+    both = _known(found.own) & _known(found.task)
+    measured = found.task / torch.where(both, found.own, torch.ones_like(own))
+    # In the memory, not in the coefficient: once the norms stand still again it is right at once.
+    near = (task / own).clamp(measured / SLACK, measured * SLACK)
+    return {
+        "own": torch.where(both, task / near, own),
+        "task": task,
+        "untouched": own.new_tensor([not touches for touches in found.touches]),
+    }
 
 
 def _mix(average: Tensor, norms: Tensor, beta: float) -> Tensor:
     mixed = torch.where(average > 0, beta * average + (1 - beta) * norms, norms)
-    return torch.where(norms > 0, mixed, average)
+    return torch.where(_known(norms), mixed, average)
+
+
+def _known(norms: Tensor) -> Tensor:
+    return (norms > 0) & norms.isfinite()
 
 
 def _protect_init(terms: int) -> State:
@@ -69,9 +88,11 @@ def _protect_update(state: State, seen: Seen, targets: Targets, settings: Balanc
     if seen.gradients is not None:
         gram = seen.gradients.gram
         tiny = torch.finfo(torch.float32).tiny
-        conflict = (-gram[1:, 0] / gram[0, 0].clamp(min=tiny)).clamp(0.0, settings.largest).to(conflict)
-    coefficients = with_task(targets.weights)
-    coefficients[0] += (targets.weights * conflict).sum()
+        found = (-gram[1:, 0] / gram[0, 0].clamp(min=tiny)).clamp(0.0, settings.largest).to(conflict)
+        conflict = torch.where(gram.isfinite().all(), found, conflict)
+    weights = targets.weights * targets.factors
+    coefficients = with_task(weights)
+    coefficients[0] += (weights * conflict).sum()
     return coefficients, {"conflict": conflict}
 
 
@@ -94,19 +115,20 @@ def _solved(
 ) -> tuple[Tensor, State]:
     """Coefficients `solve(gram, weights)` of the losses that take part, divided by the task's.
 
-    A measurement in which the task would not be descended (no gradient, or a coefficient not above 0) is left out.
+    A measurement in which the task would not be descended (no gradient, or a coefficient not above 0), or with a number
+    that is not finite, is left out; so is a term whose own gradient is 0, which keeps its last coefficient.
     """
     relative = state["relative"]
     if seen.gradients is not None:
         # On the host: a few numbers, solved in float64 the same way on every worker.
         gram, weights = seen.gradients.gram.cpu(), with_task(targets.weights).double().cpu()
         part = ((weights > 0) & (gram.diagonal() > 0)).nonzero().squeeze(1)
-        if len(part) and part[0] == 0:
+        if len(part) and part[0] == 0 and gram.isfinite().all():
             found = solve(gram[part][:, part], weights[part])
             if found[0] > 0:
-                solved = torch.zeros_like(weights).scatter(0, part, found / found[0])
+                solved = with_task(relative).double().cpu().scatter(0, part, found / found[0])
                 relative = solved[1:].clamp(-settings.largest, settings.largest).to(relative)
-    active = torch.where(targets.weights > 0, relative, torch.zeros_like(relative))
+    active = torch.where(targets.weights > 0, relative * targets.factors, torch.zeros_like(relative))
     return with_task(active), {"relative": relative}
 
 

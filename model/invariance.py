@@ -2,20 +2,20 @@
 
 The logged loss is the classifier's cross-entropy (at least 0; ln C means it knows nothing). The balancer's weight acts
 on the reversed gradient only; the classifier itself learns at rate 1.
+The reversed loss is bounded at chance: the encoder raises the cross-entropy up to ln C and no further, or it would run
+away to features that fool this classifier without telling less of the line. A fresh classifier is what to judge by.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from model.adversary import LineClassifier, standardised
 from model.energy import Scores
-from model.layers import mlp
 from model.step import GlobalStep
 from model.terms import LossTerm, TermSettings, TermValue, ValueKind
 
@@ -28,28 +28,19 @@ class GrlSettings(TermSettings):
     balanced: bool = True
     """Whether each line counts the same, however many episodes of it are in the step."""
     reversal_epochs: float = Field(default=0.0, ge=0.0, le=10000.0)
-    """Epochs over which the reversal grows to 1 as 2/(1+e^(-10p))-1; 0 reverses fully from the start."""
+    """Epochs from `start` over which the reversal grows to 1 as 2/(1+e^(-10p))-1, under every balancer; 0 reverses fully
+    from the start."""
 
     @property
     def value_kind(self) -> ValueKind:
         """The classifier's cross-entropy rises to ln C as z_I forgets the line."""
         return "adversarial"
 
-
-class _Reverse(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, coefficient: float) -> Tensor:
-        ctx.coefficient = coefficient
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return -ctx.coefficient * gradients[0], None
-
-
-def reverse_gradient(x: Tensor, coefficient: float) -> Tensor:
-    """`x` forward, -coefficient times the gradient backward."""
-    return _Reverse.apply(x, coefficient)
+    def growth_at(self, epoch: float) -> float:
+        """The schedule of the reversal, from the term's start."""
+        if self.reversal_epochs == 0:
+            return 1.0
+        return reversal_schedule((epoch - self.start) / self.reversal_epochs)
 
 
 def reversal_schedule(progress: float) -> float:
@@ -58,7 +49,10 @@ def reversal_schedule(progress: float) -> float:
 
 
 class GradientReversal(LossTerm):
-    """Cross-entropy of the line from z_I, with the gradient into z_I reversed."""
+    """Cross-entropy of the line from z_I, with the gradient into z_I reversed.
+
+    Chance is ln C, the mean cross-entropy of a classifier that knows nothing, under any weights of lines and pairs.
+    """
 
     lower_bound = 0.0
 
@@ -66,20 +60,23 @@ class GradientReversal(LossTerm):
         """`invariant` = dI, `lines` = C training lines."""
         super().__init__()
         self.settings = settings
-        self.classifier = mlp([invariant, settings.hidden, lines])
+        self.classifier = LineClassifier(invariant, settings.hidden, lines)
+        self.chance = math.log(max(lines, 1))
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """Cross-entropy over the query pairs of the training lines; 0 without any."""
-        grow = self.settings.reversal_epochs
-        coefficient = reversal_schedule(epoch / grow) if grow > 0 else 1.0
         target = step.line.clamp(min=0).unsqueeze(1).expand(scores.logits.shape)
         weight = line_weights(step.line, self.settings.balanced).unsqueeze(1) * self.emphasis(step, scores)
-        logits = self.classifier(self.inputs(reverse_gradient(scores.invariant, coefficient), step, scores))
-        own = self.classifier(self.inputs(scores.invariant.detach(), step, scores))
-        hit = (logits.detach().argmax(dim=-1) == target).float()
+        seen = self.inputs(standardised(scores.invariant), step, scores)
+        log_q = self.classifier(seen.detach())
+        own = _weighted_mean(_cross_entropy(log_q, target), weight)
+        fooled = _weighted_mean(_cross_entropy(self.classifier(seen, frozen=True), target), weight)
+        bounded = fooled.clamp(max=self.chance)
+        hit = (log_q.detach().argmax(dim=-1) == target).float()
         return TermValue(
-            loss=_weighted_mean(_cross_entropy(logits, target), weight),
-            own=_weighted_mean(_cross_entropy(own, target), weight),
+            # The value is the classifier's, the gradient into z_I the reversed one.
+            loss=own + (bounded.detach() - bounded),
+            own=own,
             report={"accuracy": _weighted_mean(hit, weight), "degenerate": (step.line == step.line[0]).all().float()},
         )
 
@@ -98,8 +95,8 @@ def line_weights(line: Tensor, balanced: bool) -> Tensor:
     return known / (line.unsqueeze(1) == line.unsqueeze(0)).sum(dim=1) if balanced else known
 
 
-def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
+def _cross_entropy(log_q: Tensor, target: Tensor) -> Tensor:
+    return F.nll_loss(log_q.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
 
 
 def _weighted_mean(values: Tensor, weight: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """Gradients of the losses where all heads read from: the measurement every balancer works on (algorithms.md 5).
 
 The shared places are the pair features h, and the codes of the support pairs for terms that never reach h (a contrast
-on e, a prototype loss): each term is compared with the task at the first place it touches. Norms are flattened
-Frobenius norms over the rows touched, because a sum over the batch would lose centred losses; the Gram matrix is that
-of the flattened gradients over all places together, in float64.
+on e, a prototype loss): each term is compared with the task at the first place it touches. No place may lie behind
+another, or what comes through both would count twice. Norms are flattened Frobenius norms, because a sum over the batch
+would lose centred losses; they are compared at one place only, so nothing is divided by the rows each loss touches. The
+Gram matrix is that of the flattened gradients over all places together, in float64.
 Cost: one pass through the heads per loss, none through what made the places; the graph is kept.
 """
 
@@ -23,9 +24,9 @@ class Gradients:
     gram: Tensor
     """(K+1, K+1) float64 inner products of the flattened gradients, task first."""
     own: Tensor
-    """(K,) norm of each term's gradient at its place, per row touched; 0 where it touches none."""
+    """(K,) norm of each term's gradient at its place; 0 where it touches none."""
     task: Tensor
-    """(K,) norm of the task's gradient at that place, per row touched."""
+    """(K,) norm of the task's gradient at that place."""
     touches: tuple[bool, ...]
     """(K,) whether the term's graph reaches a shared place at all; the same at every step."""
 
@@ -35,7 +36,7 @@ def measure(losses: Sequence[Tensor], places: Sequence[Tensor]) -> Gradients:
     parts = [_gradients(loss, places) for loss in losses]
     home = [next((index for index, part in enumerate(own) if part is not None), None) for own in parts[1:]]
     zero = torch.zeros((), device=places[0].device)
-    norms = [[zero if part is None else norm_per_row(part) for part in own] for own in parts]
+    norms = [[zero if part is None else part.norm() for part in own] for own in parts]
     pairs = list(zip(norms[1:], home, strict=True))
     flat = torch.stack([_flat(own, places) for own in parts]).double()
     return Gradients(
@@ -44,12 +45,6 @@ def measure(losses: Sequence[Tensor], places: Sequence[Tensor]) -> Gradients:
         task=_stack([zero if at is None else norms[0][at] for _, at in pairs], zero),
         touches=tuple(at is not None for at in home),
     )
-
-
-def norm_per_row(gradient: Tensor) -> Tensor:
-    """() Frobenius norm of gradient (..., d), divided by its rows that are not zero."""
-    rows = (gradient.flatten(0, -2) != 0).any(dim=1).sum().clamp(min=1)
-    return gradient.norm() / rows
 
 
 def length_ratio(loss: Tensor, task: Tensor, parameters: Sequence[Tensor]) -> Tensor:

@@ -150,7 +150,7 @@ class TrainingModule(nn.Module):
         losses = [task, *(value.loss for value in values.values())]
         gradients = None
         if self.balance.measures(step) and task.requires_grad:
-            gradients = measure(losses, shared_places(world, scores))
+            gradients = measure(losses, self._shared_places(world, scores))
         seen = Seen(torch.stack([loss.detach() for loss in losses]), epoch, gradients)
         weights = self.balance(seen, self._targets(epoch, task.device))
         total = weights[0] * task
@@ -158,12 +158,23 @@ class TrainingModule(nn.Module):
             total = total + weight * value.loss + (0.0 if value.own is None else (1 - weight) * value.own)
         return total, self._report(scores, task, values, total, weights, gradients)
 
+    def _shared_places(self, world: GlobalStep, scores: Scores) -> list[Tensor]:
+        """Where every head reads from: pair features (z_I without a trunk), and the codes of the support pairs.
+
+        Codes that the trunk learns through are made of pair features that are there already.
+        """
+        environment = self.model.settings.environment
+        if world.h.requires_grad and environment.trunk_gradient and environment.encoder != "features":
+            return [world.h]
+        features = world.h if world.h.requires_grad else scores.invariant
+        return [features, scores.codes] if scores.codes.requires_grad else [features]
+
     def _targets(self, epoch: float, device: torch.device) -> Targets:
-        emphasis = torch.tensor([self.emphasis[name] for name in self.policies], device=device)
-        policies = self.policies.values()
+        policies = self.policies.items()
         return Targets(
-            weights=emphasis * torch.tensor([own.weight_at(epoch) for own in policies], device=device),
-            ratios=emphasis * torch.tensor([own.ratio_at(epoch) for own in policies], device=device),
+            weights=torch.tensor([own.weight_at(epoch) for _, own in policies], device=device),
+            ratios=torch.tensor([own.ratio_at(epoch) for _, own in policies], device=device),
+            factors=torch.tensor([self.emphasis[name] * own.growth_at(epoch) for name, own in policies], device=device),
         )
 
     def _without_context(self, world: GlobalStep, step: int) -> Tensor | None:
@@ -234,12 +245,6 @@ def monitors(scores: Scores) -> dict[str, Tensor]:
         "logits/sd_within": scores.logits.std(dim=1, correction=0).mean(),
         "neutral/mean": scores.neutral.mean(),
     }
-
-
-def shared_places(world: GlobalStep, scores: Scores) -> list[Tensor]:
-    """Where every head reads from: pair features (z_I without a trunk), and the codes of the support pairs."""
-    features = world.h if world.h.requires_grad else scores.invariant
-    return [features, scores.codes] if scores.codes.requires_grad else [features]
 
 
 def shares(names: list[str], weights: Tensor, gradients: Gradients) -> dict[str, Tensor]:

@@ -46,6 +46,10 @@ class TermSettings(Settings):
         """What the loss's value means to a balancer that looks at values; a term says so where 0 is not its end."""
         return "vanishing"
 
+    def growth_at(self, epoch: float) -> float:
+        """Share of its strength the term has at a (fractional) epoch, whatever the balancer: 1, or a ramp up to it."""
+        return 1.0
+
     def weight_at(self, epoch: float) -> float:
         """Weight under fixed_ramp at a (fractional) epoch."""
         return 0.0 if epoch < self.start else min(self.cap, self.weight + self.ramp * (epoch - self.start))

@@ -27,7 +27,7 @@ def _uw_init(terms: int) -> State:
 def _uw_update(state: State, seen: Seen, targets: Targets, settings: BalanceSettings) -> tuple[Tensor, State]:
     """Kendall: s_k descends L_k / (2 e^s_k) + s_k / 2; weights e^-s_k relative to the task's."""
     s = state["log_variance"]
-    coefficients = with_task(targets.weights) * torch.exp(s[0] - s)
+    coefficients = with_task(targets.weights * targets.factors) * torch.exp(s[0] - s)
     coefficients[1:] = coefficients[1:].clamp(max=settings.largest)
     return coefficients, {"log_variance": s + settings.uw_rate * 0.5 * (seen.values * torch.exp(-s) - 1)}
 
@@ -58,7 +58,7 @@ def _dwa_update(state: State, seen: Seen, targets: Targets, settings: BalanceSet
         "epoch": now,
     }
     ratio = torch.where(state["epochs"] >= 2, _ratio(state["last"], state["before"]), torch.ones_like(mean))
-    base = with_task(targets.weights)
+    base = with_task(targets.weights * targets.factors)
     return base * _shares(ratio / settings.dwa_temperature, base > 0), state
 
 
@@ -76,7 +76,7 @@ def _relobralo_update(state: State, seen: Seen, targets: Targets, settings: Bala
     begun = state["steps"] > 0
     first = torch.where(begun, state["first"], seen.values)
     previous = torch.where(begun, state["previous"], seen.values)
-    base = with_task(targets.weights)
+    base = with_task(targets.weights * targets.factors)
     since_first, since_last = (
         _shares(_ratio(seen.values, old) / settings.relobralo_temperature, base > 0) for old in (first, previous)
     )

@@ -7,6 +7,7 @@ import torch
 
 from data_pipeline.batch import EpisodeBatch
 from data_pipeline.dna import pack_many
+from model.adversary import Adversary
 from model.episode_model import ModelSettings
 from model.objective import ObjectiveSettings, TrainingModule
 
@@ -59,3 +60,18 @@ def training_module(
 ) -> TrainingModule:
     torch.manual_seed(seed)
     return TrainingModule(settings(**changes), ObjectiveSettings.model_validate(objective or {}), tracks, 0, lines=3)
+
+
+def taught(module: TrainingModule, *batches: EpisodeBatch, steps: int = 60) -> TrainingModule:
+    """`module` with adversaries that read the line off z_I in these batches; everything else as it was."""
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    against = [own for part in module.modules() if isinstance(part, Adversary) for own in part.parameters()]
+    optimiser = torch.optim.Adam(against, lr=1e-2)
+    for step in range(steps):
+        module.zero_grad()
+        module(batches[step % len(batches)], step=step, epoch=0.0)[0].backward()
+        optimiser.step()
+    module.zero_grad()
+    for name, buffer in buffers.items():
+        module.get_buffer(name).copy_(buffer)
+    return module

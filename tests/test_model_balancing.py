@@ -19,8 +19,9 @@ from model.objective import ObjectiveSettings
 RANK_ALONE: dict[str, object] = {"grl": {"on": False}, "corr": {"on": False}, "rank": {"on": True}}
 
 
-def targets(*ratios: float) -> Targets:
-    return Targets(weights=torch.tensor(ratios), ratios=torch.tensor(ratios))
+def targets(*ratios: float, factors: tuple[float, ...] = ()) -> Targets:
+    asked = torch.tensor(ratios)
+    return Targets(weights=asked, ratios=asked, factors=torch.tensor(factors) if factors else torch.ones_like(asked))
 
 
 def measured(gradients: Tensor) -> Seen:
@@ -199,7 +200,7 @@ def test_gradients_that_point_the_same_way_give_no_exploding_coefficient() -> No
 def test_a_term_that_touches_no_shared_place_gets_its_fixed_weight() -> None:
     zero = torch.zeros(1)
     found = Gradients(torch.eye(2).double(), own=zero, task=zero, touches=(False,))
-    both = Targets(weights=torch.tensor([0.3]), ratios=torch.tensor([0.9]))
+    both = Targets(weights=torch.tensor([0.3]), ratios=torch.tensor([0.9]), factors=torch.ones(1))
     assert balance("gradnorm_ema", 1)(Seen(torch.ones(2), 3.0, found), both)[1] == pytest.approx(0.3)
 
 

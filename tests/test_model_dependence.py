@@ -11,7 +11,8 @@ from torch import Tensor
 
 from data_pipeline.errors import UserError
 from data_pipeline.settings import load
-from model.club import LineClassifier, categorical_club, gaussian_club, pair_weights
+from model.adversary import LineClassifier
+from model.club import categorical_club, gaussian_club, pair_weights
 from model.decoupling import correlation_loss
 from model.dependence import (
     cka,

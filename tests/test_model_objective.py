@@ -63,7 +63,7 @@ def test_T8_2_weight_decay_never_touches_temperature_gates_couplings_or_bias(for
     spared = {names[id(parameter)] for group in kept for parameter in group["params"]}
     assert {f"model.energy.{name}" for name in CONSTANTS} <= spared
     assert not [names[id(p)] for p in decayed["params"] if "norm" in names[id(p)] or names[id(p)].endswith("bias")]
-    assert [group["weight_decay"] for group in kept] == [0.0, 0.0, 0.0]
+    assert [group["weight_decay"] for group in kept] == [0.0] * 4
     assert decayed["weight_decay"] == 0.1
     assert len(names) == len(decayed["params"]) + len(spared)
 

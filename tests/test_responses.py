@@ -145,7 +145,7 @@ def test_adjustments_reach_weight_decay_dropout_and_emphasis_and_applying_them_t
     for _ in range(2):
         apply_adjustments(engine, made, 1e-3)
         decays = {group["role"]: group["weight_decay"] for group in engine.optimizer.param_groups}
-        assert decays == {"matrices": 1e-2, "others": 0.0, "temperature": 0.5, "coupling": 2.0}
+        assert decays == {"matrices": 1e-2, "others": 0.0, "temperature": 0.5, "coupling": 2.0, "adversary": 0.0}
         assert {layer.p for layer in engine.module.modules() if isinstance(layer, torch.nn.Dropout)} == {0.3}
         assert engine.module.emphasis == {"grl": 1.0, "corr": 1.5}
 
@@ -155,7 +155,7 @@ def test_no_adjustment_leaves_the_run_as_it_was_set() -> None:
     before = [layer.p for layer in engine.module.modules() if isinstance(layer, torch.nn.Dropout)]
     apply_adjustments(engine, Adjustments(), 1e-3)
     assert [layer.p for layer in engine.module.modules() if isinstance(layer, torch.nn.Dropout)] == before
-    assert [group["weight_decay"] for group in engine.optimizer.param_groups] == [1e-3, 0.0, 0.0, 0.0]
+    assert [group["weight_decay"] for group in engine.optimizer.param_groups] == [1e-3, 0.0, 0.0, 0.0, 0.0]
 
 
 def test_weight_decay_on_t_brings_a_temperature_back_from_its_bound() -> None:
