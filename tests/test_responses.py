@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from model_episodes import episodes, training_module
 
+from data_pipeline.settings import load
 from distributed.epoch_end import validation_figures
 from distributed.responses import (
     QUIET_EPOCHS,
@@ -22,11 +24,13 @@ from distributed.responses import (
     apply_adjustments,
     respond,
 )
+from distributed.settings import RunSettings
 from distributed.watch import Watch, WatchState, numbers
 from model.episode_model import ModelSettings
 from model.objective import ObjectiveSettings
 from model.parameters import parameter_groups
 
+PRESETS = Path(__file__).resolve().parents[1] / "configs/train"
 ACT = ResponseSettings(mode="act")
 
 
@@ -129,6 +133,46 @@ def test_raising_a_decoupling_term_ends_at_four_times_and_with_advice() -> None:
 def test_a_decoupling_term_is_not_raised_where_nothing_leaks() -> None:
     quiet = [figures | {"leakage/above_chance": 0.02} for figures in STUCK]
     assert respond(ACT, situation(history=quiet), Adjustments(), {})[1] == []
+
+
+GRADNORM, FIXED = {"balance": {"mode": "gradnorm_ema"}}, {"balance": {"mode": "fixed_ramp"}}
+
+
+@pytest.mark.parametrize(
+    ("objective", "answers"),
+    [
+        # Each mode reads one of the two strengths; the other may be anything.
+        (GRADNORM | {"terms": {"corr": {"weight": 0.5, "ratio": 0.0}}}, False),
+        (GRADNORM | {"terms": {"corr": {"weight": 0.0, "ratio": 0.5}}}, True),
+        (FIXED | {"terms": {"corr": {"weight": 0.0, "ratio": 0.5}}}, False),
+        (FIXED | {"terms": {"corr": {"weight": 0.5, "ratio": 0.0}}}, True),
+        (FIXED | {"terms": {"corr": {"weight": 0.0, "ramp": 0.1}}}, True),
+        (FIXED | {"terms": {"corr": {"weight": 0.5, "cap": 0.0}}}, False),
+        (FIXED | {"terms": {"corr": {"on": False}}}, False),
+        # Two epochs of acting are not the three that a decoupling term is given.
+        (FIXED | {"terms": {"corr": {"start": 6.0}}}, False),
+    ],
+)
+def test_nothing_is_answered_for_a_term_that_has_no_say(objective: dict[str, Any], answers: bool) -> None:
+    silent = {"terms": objective.get("terms", {}) | {"grl": {"on": False}}}
+    found = {}
+    for name, history in (("R101", STUCK), ("R106", STUCK)):
+        replies = respond(ACT, situation("leak/", history=history, objective=objective | silent), Adjustments(), {})[1]
+        found[name] = any(reply.requirement == name for reply in replies)
+    # R106 asks for five epochs of a soft constraint.
+    assert found == {"R101": answers, "R106": answers}
+
+
+def test_a_monitor_of_weight_nought_is_never_raised() -> None:
+    settings = load(RunSettings, [PRESETS / "default.yaml"], ["objective.terms.grl.on=false"])
+    now = situation("leak/", history=STUCK, objective=settings.objective.model_dump())
+    assert respond(ACT, now, Adjustments(), {}) == (Adjustments(), [])
+
+
+def test_a_sparsity_monitor_is_not_blamed_for_a_lost_score() -> None:
+    sparse = {"terms": {"sparse": {"on": True, "start": 2.0, "ratio": 0.0}}}
+    now = situation(history=scores(0.6, 0.6, 0.5, 0.5, 0.5), objective=sparse | {"curriculum": {"warm_epochs": 0}})
+    assert respond(ACT, now, Adjustments(), {}) == (Adjustments(), [])
 
 
 def engine_of(module: torch.nn.Module) -> Any:
