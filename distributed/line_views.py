@@ -1,4 +1,4 @@
-"""What a trained model makes of every cell line of its fold: z_E per support set, gates, and z_I of held-out pairs.
+"""What a trained model makes of every cell line of its fold: z_E per support set, w R of the gates, z_I of its pairs.
 
 Read off the forward passes of ordinary scoring, so that what is verified is what predicts. Cost: `PAIRS` pairs and
 `DRAWS` support sets per line through the trunk; a minute for a dozen lines on two cores.
@@ -40,8 +40,8 @@ class LineView:
     """Whether it is a training line."""
     environment: Floats
     """(draws, dE) z_E of each support set."""
-    gates: Floats
-    """(K,) gates, means over support sets and pairs."""
+    drive: Floats
+    """(K,) w R, what opens and closes the gates; means over support sets and pairs."""
     invariant: Floats
     """(n, dI) z_I of pairs on held-out chromosomes, or of all where none are held out."""
     rows: NDArray[np.int64]
@@ -66,8 +66,9 @@ def _view(scorer: Scorer, fold: Fold, line: str, trained: bool, pairs: int, draw
     _, invariant = with_invariants(scorer, rows, pool, SEED)
     with _seen_scores(scorer.model) as seen:
         scores = scorer.score_line(rows[:: -(-len(rows) // FEW)], pool, draws, SEED)
-    gates = np.stack([_numbers(one.gates[0].mean(dim=0)) for one in seen])
-    return LineView(line, trained, scores.environment.astype(np.float64), gates.mean(axis=0), invariant, rows)
+    follow = scorer.model.energy.modulation.drive
+    drive = np.stack([_numbers(follow(one.resistance)[0].mean(dim=0)) for one in seen])
+    return LineView(line, trained, scores.environment.astype(np.float64), drive.mean(axis=0), invariant, rows)
 
 
 def with_invariants(

@@ -1,9 +1,10 @@
 """The records' falsifiable predictions (R90-R93) on a trained model: confirmed, refuted or not testable, and why.
 
 Functions of arrays; each returns a `Verdict` with its statistic, and says where the data cannot decide rather than
-deciding. R90: gates are bimodal. R91: z_I tells nothing of the line, hence nothing of z_E, which follows from it. R92:
-z_E of unseen lines lies in the hull of the training lines'. R93: loss weights in [.5, 2] act, .1 does not. On a
-simulated store what was planted stands beside each, and the learnt environments are compared with the planted ones.
+deciding. R90: what opens and closes the gates has two modes. R91: z_I tells nothing of the line, hence nothing of z_E,
+which follows from it. R92: z_E of unseen lines lies in the hull of the training lines'. R93: loss weights in [.5, 2]
+act, .1 does not. On a simulated store what was planted stands beside each, and the learnt environments are compared
+with the planted ones.
 Cost: seconds, for the probes of R91.
 """
 
@@ -66,23 +67,25 @@ class Verdict:
     """What the outcome is to be by that truth; empty where it says nothing."""
 
 
-def gates_are_bimodal(gates: Floats, planted: Floats | None = None) -> Verdict:
-    """R90 on the effective gates (V,) over channels, lines and runs; `planted` (P,) gains of a simulated store.
+def gates_are_bimodal(drive: Floats, planted: Floats | None = None) -> Verdict:
+    """R90 on what drives the gates, w R (V,) over channels, lines and runs; `planted` (P,) the same of a simulation.
 
-    w itself is positive by construction, because (w, R) and (-w, -R) are the same model (X8).
+    Not on the gates themselves: 2 sigma(w R) of one normal piles up at 0 and 2 once its deviation passes 2, so that
+    saturation would be taken for two modes. w is positive by construction, because (w, R) and (-w, -R) are the same
+    model (X8).
     """
-    claim = "the gates open or close: their distribution has two modes"
-    found = bimodality(gates)
+    claim = "the gates open or close: what drives them, w R, has two modes"
+    found = bimodality(drive)
     figures = {"gates": found.count, "dip": found.dip, "p": found.p, "coefficient": found.coefficient}
-    figures |= {"open": float((gates > 1).mean()), "sd": float(gates.std())}
-    if np.ptp(gates) < 1e-6:
+    figures |= {"open": float((drive > 0).mean()), "sd": float(drive.std())}
+    if np.ptp(drive) < 1e-6:
         return Verdict("R90", claim, "not testable", "all gates are equal: this energy has no gates", figures)
     if not found.testable:
         says = f"{found.count} gates are too few, {LEAST_GATES} are needed: more channels, lines or runs (--beside)"
         return Verdict("R90", claim, "not testable", says, figures)
     says = (
         f"dip {found.dip:.3f} (p {found.p:.3f}), bimodality coefficient {found.coefficient:.2f} (two modes above "
-        f".56, both must say so) over {found.count} gates, {figures['open']:.0%} of them above neutral"
+        f".56, both must say so) of w R of {found.count} gates, {figures['open']:.0%} of them above neutral"
     )
     outcome: Outcome = "confirmed" if found.bimodal else "refuted"
     return Verdict("R90", claim, outcome, says, figures, *_planted_modes(planted))
@@ -94,8 +97,8 @@ def _planted_modes(planted: Floats | None) -> Planted:
     truth = bimodality(planted)
     two = truth.dip > 0 and truth.p < 0.05 and truth.coefficient > BIMODAL
     says = (
-        f"the {truth.count} planted gains have {'two modes' if two else 'not two modes'} (dip p {truth.p:.3f}, "
-        f"coefficient {truth.coefficient:.2f})"
+        f"what drives the {truth.count} planted gains has {'two modes' if two else 'not two modes'} (dip p "
+        f"{truth.p:.3f}, coefficient {truth.coefficient:.2f})"
     )
     return says, "confirmed" if two else "refuted"
 
@@ -219,10 +222,11 @@ def _planted_hull(latents: tuple[Floats, Floats] | None) -> Planted:
 
 
 def weights_are_sensitive(trials: pd.DataFrame) -> list[Verdict]:
-    """R93 on the trials of a search: columns `score`, and per searched term `weight/T` or `ratio/T` and `share/T`.
+    """R93 on the trials of a search: `score`, and per searched term `weight/T` or `ratio/T`, `share/T` and `acts/K/T`.
 
-    `share/T` is the gradient of term T relative to the task's, as the trial's runs measured it. Under a weight that is
-    what says whether the term acts; a ratio sets it, and then only the score can say.
+    `acts/weight/T`, `acts/ratio/T`: whether the runs read that number at all. `share/T` is the gradient of term T
+    relative to the task's, as the trial's runs measured it. Under a weight that is what says whether the term acts; a
+    ratio sets it, and then only the score can say.
     """
     terms = [str(name).split("/") for name in trials.columns if str(name).startswith(("weight/", "ratio/"))]
     if not terms:
@@ -233,7 +237,14 @@ def weights_are_sensitive(trials: pd.DataFrame) -> list[Verdict]:
 
 def _sensitive(trials: pd.DataFrame, kind: str, term: str) -> Verdict:
     claim = f"{term}: a {kind} in [.5, 2] acts, .1 does not"
-    weak, strong = (trials[trials[f"{kind}/{term}"].between(*span)] for span in (WEAK, STRONG))
+    alive = trials[trials[f"acts/{kind}/{term}"].astype(bool)]
+    if len(trials) and alive.empty:
+        says = (
+            f"in none of {len(trials)} trials could the {kind} act: the term was off or had not started, or the "
+            "balance mode does not read it"
+        )
+        return Verdict("R93", claim, "not testable", says, {"trials_without_effect": len(trials)})
+    weak, strong = (alive[alive[f"{kind}/{term}"].between(*span)] for span in (WEAK, STRONG))
     figures: dict[str, Any] = {"weak_trials": len(weak), "strong_trials": len(strong)}
     if min(len(weak), len(strong)) < FEWEST_TRIALS:
         says = f"{len(weak)} trials near .1 and {len(strong)} in [.5, 2]; {FEWEST_TRIALS} of each are needed"
