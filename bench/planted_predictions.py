@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SIMULATED = ROOT / "configs/train/simulated.yaml"
 SMALL = ("--config", str(ROOT / "configs/simulate/ablation.yaml"))
 ONE_FACTOR = (
-    *("lines=60", "interpolated_lines=0", "latent_dimension=3", "pairs_per_line=1000", "enhancers=12000"),
+    *("lines=60", "interpolated_lines=0", "pairs_per_line=1000", "enhancers=12000"),
     *("promoters=4500", "factors=1", "motif.copies=4", "enrichment=2.5"),
 )
 # Ranking inside a line cannot see one gate, so it may not choose an epoch from before the gate acts.
@@ -59,10 +59,12 @@ class World:
 WORLDS = {
     "switches": World(
         "a factor is on or off in a line, and elements show it",
-        (*ONE_FACTOR, "activity_contrast=8"), ONE_GATE, ("R90", "R91"),
+        # In one dimension the sphere of latents is two points.
+        (*ONE_FACTOR, "latent_dimension=1", "activity_contrast=8"), ONE_GATE, ("R90", "R91"),
     ),
     "dimmer": World(
-        "a factor's activity varies evenly between lines", (*ONE_FACTOR, "activity_contrast=1"), ONE_GATE, ("R90",)
+        "a factor's activity varies evenly between lines",
+        (*ONE_FACTOR, "latent_dimension=3", "activity_contrast=1"), ONE_GATE, ("R90",),
     ),
     "same_elements": World("all lines use elements alike", (*SMALL, "enrichment=0"), FOUR_EPOCHS, ("R91",)),
     "inside": World(

@@ -8,22 +8,16 @@ Cost: one scoring of the validation pairs, and `scoring.monitor_pairs` pairs twi
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import expit, logit
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import StandardScaler
-from torch import Tensor
 
 from data_pipeline.folds import Fold
 from data_pipeline.store import Store
+from distributed.leakage import read_line
+from distributed.line_views import with_invariants
 from distributed.scoring import Gather, Scorer
 from distributed.settings import RunSettings
 from model.calibration import fit_calibration
@@ -108,56 +102,21 @@ def epoch_figures(
 def _training_figures(scorer: Scorer, fold: Fold, most: int, share: tuple[int, int, Gather]) -> dict[str, float]:
     """Macro average precision over a sample of the training lines' pairs, and what a probe finds in their z_I."""
     store, lines = scorer.store, fold.train_lines
-    precision, invariant, line_of = [], [], []
+    precision, codes, line_of, promoters = [], [], [], []
     for index, line in enumerate(lines):
         pool = fold.rows(store, line, "train")
         rows = _thin(pool[store.pairs.label[pool] >= 0], max(most // len(lines), 1))
-        with _seen_invariants(scorer.model) as seen:
-            logits = scorer.score_line(rows, pool, 1, 0, share).logits[:, 0]
-        precision.append(average_precision(store.pairs.label[rows], logits))
-        invariant.append(torch.cat(seen).cpu().numpy())
-        line_of.append(np.full(len(invariant[-1]), index))
+        scores, invariant = with_invariants(scorer, rows, pool, 0, share)
+        precision.append(average_precision(store.pairs.label[rows], scores.logits[:, 0]))
+        codes.append(invariant)
+        line_of.append(np.full(len(rows), index))
+        promoters.append(store.pairs.promoter[rows])
     known = [value for value in precision if math.isfinite(value)]
     figures = {"train/average_precision": float(np.mean(known)) if known else math.nan}
     if len(lines) > 1:
-        accuracy, nats = probe(np.concatenate(invariant), np.concatenate(line_of))
-        figures |= {"leakage/above_chance": accuracy - 1 / len(lines), "leakage/nats": nats}
+        found = read_line(np.concatenate(codes), np.concatenate(line_of), np.concatenate(promoters))
+        figures |= {"leakage/above_chance": found.above_chance, "leakage/nats": found.nats}
     return figures
-
-
-@contextmanager
-def _seen_invariants(model: EpisodeModel) -> Iterator[list[Tensor]]:
-    """The z_I (n, dI) of every episode the model scores meanwhile."""
-    seen: list[Tensor] = []
-    handle = model.energy.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(0, 1)))
-    try:
-        yield seen
-    finally:
-        handle.remove()
-
-
-def probe(codes: NDArray[np.floating[Any]], line: NDArray[np.integer[Any]], seed: int = 0) -> tuple[float, float]:
-    """Balanced accuracy and information in nats of a freshly trained network that reads the line off codes (n, d).
-
-    Every second pair trains it, the others test it. The information is H(line) - cross-entropy on the test pairs, a
-    lower bound of I(z_I; line) that may be below 0 where there is nothing to find.
-    """
-    order = np.random.default_rng(seed).permutation(len(codes))
-    train, test = order[::2], order[1::2]
-    scale = StandardScaler().fit(codes[train])
-    network = MLPClassifier((32,), alpha=1e-2, max_iter=100, random_state=seed)
-    with warnings.catch_warnings():
-        # A probe cut off early is a weaker probe, not a failure.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        network.fit(scale.transform(codes[train]), line[train])
-    chances = network.predict_proba(scale.transform(codes[test]))
-    place = np.searchsorted(network.classes_, line[test])
-    hits = chances.argmax(axis=1) == place
-    accuracy = float(np.mean([hits[line[test] == own].mean() for own in np.unique(line[test])]))
-    share = np.bincount(line[test]) / len(test)
-    entropy = -float(sum(p * math.log(p) for p in share if p > 0))
-    cross_entropy = -float(np.log(np.clip(chances[np.arange(len(test)), place], 1e-12, None)).mean())
-    return accuracy, entropy - cross_entropy
 
 
 def _thin(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

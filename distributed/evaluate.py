@@ -178,7 +178,7 @@ def verified(trained: TrainedRun, beside: Sequence[Path], search: Path | None) -
         other = open_run(run)
         if other.store.checksum != store.checksum:
             raise UserError(f"run {run} was trained on another store; --beside takes runs of the same store")
-        gates += [view.gates for view in view_lines(other.model, store, other.fold, other.settings, pairs=50, draws=20)]
+        gates += [view.drive for view in view_lines(other.model, store, other.fold, other.settings, pairs=50, draws=20)]
     return verify_run(view_lines(trained.model, store, trained.fold, trained.settings), gates, store, search)
 
 

@@ -1,4 +1,4 @@
-"""What a trained model makes of every cell line of its fold: z_E per support set, gates, and z_I of held-out pairs.
+"""What a trained model makes of every cell line of its fold: z_E per support set, w R of the gates, z_I of its pairs.
 
 Read off the forward passes of ordinary scoring, so that what is verified is what predicts. Cost: `PAIRS` pairs and
 `DRAWS` support sets per line through the trunk; a minute for a dozen lines on two cores.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from data_pipeline.folds import Fold
 from data_pipeline.store import Store
 from data_pipeline.supports import draw_supports
-from distributed.scoring import Scorer
+from distributed.scoring import Gather, LineScores, Scorer
 from distributed.settings import RunSettings
 from model.energy import Scores
 from model.episode_model import EpisodeModel
@@ -40,8 +40,8 @@ class LineView:
     """Whether it is a training line."""
     environment: Floats
     """(draws, dE) z_E of each support set."""
-    gates: Floats
-    """(K,) gates, means over support sets and pairs."""
+    drive: Floats
+    """(K,) w R, what opens and closes the gates; means over support sets and pairs."""
     invariant: Floats
     """(n, dI) z_I of pairs on held-out chromosomes, or of all where none are held out."""
     rows: NDArray[np.int64]
@@ -63,16 +63,30 @@ def _view(scorer: Scorer, fold: Fold, line: str, trained: bool, pairs: int, draw
     pool, held_out = fold.rows(scorer.store, line), fold.rows(scorer.store, line, "test")
     rows = held_out if len(held_out) else pool
     rows = rows[np.linspace(0, len(rows) - 1, min(pairs, len(rows))).astype(np.int64)]
-    with _seen_scores(scorer.model) as seen:
-        scorer.score_line(rows, pool, 1, SEED)
-    invariant = np.concatenate([_numbers(one.invariant[0]) for one in seen])
-    # Supports serve the pairs in another order than they were asked for.
-    served = draw_supports(scorer.store, rows, pool, scorer.support, 1, SEED)
-    order = np.concatenate([part.positions for part in served])
+    _, invariant = with_invariants(scorer, rows, pool, SEED)
     with _seen_scores(scorer.model) as seen:
         scores = scorer.score_line(rows[:: -(-len(rows) // FEW)], pool, draws, SEED)
-    gates = np.stack([_numbers(one.gates[0].mean(dim=0)) for one in seen])
-    return LineView(line, trained, scores.environment.astype(np.float64), gates.mean(axis=0), invariant, rows[order])
+    follow = scorer.model.energy.modulation.drive
+    drive = np.stack([_numbers(follow(one.resistance)[0].mean(dim=0)) for one in seen])
+    return LineView(line, trained, scores.environment.astype(np.float64), drive.mean(axis=0), invariant, rows)
+
+
+def with_invariants(
+    scorer: Scorer,
+    rows: NDArray[np.int64],
+    pool: NDArray[np.int64],
+    seed: int,
+    share: tuple[int, int, Gather] | None = None,
+) -> tuple[LineScores, Floats]:
+    """Scores of pairs `rows` (k,) of one line with one support draw, and their z_I (k, dI), row for row."""
+    with _seen_scores(scorer.model) as seen:
+        scores = scorer.score_line(rows, pool, 1, seed, share)
+    # Supports serve the pairs in another order than they were asked for.
+    served = draw_supports(scorer.store, rows, pool, scorer.support, 1, seed)
+    served_first = np.concatenate([_numbers(one.invariant[0]) for one in seen])
+    invariant = np.empty_like(served_first)
+    invariant[np.concatenate([part.positions for part in served])] = served_first
+    return scores, invariant
 
 
 @contextmanager

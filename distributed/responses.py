@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import nn
 
 from data_pipeline.settings import Settings
+from model.balancing import acts
 from model.episode_model import ModelSettings
 from model.objective import ObjectiveSettings
 
@@ -90,10 +91,11 @@ class Situation:
         return bool(before) and len(after) >= 2 and max(after) < max(before) - LOSS_OF_AP
 
     def acting(self, names: Sequence[str], epochs: int) -> list[str]:
-        """Those of the terms `names` that have been on for at least `epochs`."""
-        terms = self.objective.terms
+        """Those of the terms `names` that have had a say for at least `epochs`; a monitor of weight 0 never has."""
+        terms, mode = self.objective.terms, self.objective.balance.mode
         own = {name: getattr(terms, name) for name in names if hasattr(terms, name)}
-        return [name for name, term in own.items() if term.on and self.epochs >= term.start + epochs]
+        since = self.epochs - epochs
+        return [name for name, term in own.items() if term.start <= since and acts(mode, term, self.epochs)]
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,16 @@
 """The records' falsifiable predictions (R90-R93) on a trained model: confirmed, refuted or not testable, and why.
 
 Functions of arrays; each returns a `Verdict` with its statistic, and says where the data cannot decide rather than
-deciding. R90: gates are bimodal. R91: z_I tells nothing of the line, hence nothing of z_E, which follows from it. R92:
-z_E of unseen lines lies in the hull of the training lines'. R93: loss weights in [.5, 2] act, .1 does not. On a
-simulated store what was planted stands beside each, and the learnt environments are compared with the planted ones.
+deciding. R90: what opens and closes the gates has two modes. R91: z_I tells nothing of the line, hence nothing of z_E,
+which follows from it. R92: z_E of unseen lines lies in the hull of the training lines'. R93: loss weights in [.5, 2]
+act, .1 does not. On a simulated store what was planted stands beside each, and the learnt environments are compared
+with the planted ones.
 Cost: seconds, for the probes of R91.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,22 +18,15 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 from scipy.stats import ttest_ind
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import StandardScaler
 
+from distributed.leakage import line_information
 from model.alarms import DROWNED
 from model.dependence import distance_correlation
 from model.geometry import BIMODAL, LEAST_GATES, HullTest, bimodality, hull_distance, hull_test, recovery
-from model.intervals import draw_clusters, interval
 
 Floats = NDArray[np.float64]
 Lines = NDArray[np.integer[Any]]
-Chosen = NDArray[np.bool_]
 Outcome = Literal["confirmed", "refuted", "not testable"]
 Planted = tuple[str, Outcome | Literal[""]]
 """What the truth of a simulated store says of a claim, and the outcome that follows from it."""
@@ -74,23 +67,25 @@ class Verdict:
     """What the outcome is to be by that truth; empty where it says nothing."""
 
 
-def gates_are_bimodal(gates: Floats, planted: Floats | None = None) -> Verdict:
-    """R90 on the effective gates (V,) over channels, lines and runs; `planted` (P,) gains of a simulated store.
+def gates_are_bimodal(drive: Floats, planted: Floats | None = None) -> Verdict:
+    """R90 on what drives the gates, w R (V,) over channels, lines and runs; `planted` (P,) the same of a simulation.
 
-    w itself is positive by construction, because (w, R) and (-w, -R) are the same model (X8).
+    Not on the gates themselves: 2 sigma(w R) of one normal piles up at 0 and 2 once its deviation passes 2, so that
+    saturation would be taken for two modes. w is positive by construction, because (w, R) and (-w, -R) are the same
+    model (X8).
     """
-    claim = "the gates open or close: their distribution has two modes"
-    found = bimodality(gates)
+    claim = "the gates open or close: what drives them, w R, has two modes"
+    found = bimodality(drive)
     figures = {"gates": found.count, "dip": found.dip, "p": found.p, "coefficient": found.coefficient}
-    figures |= {"open": float((gates > 1).mean()), "sd": float(gates.std())}
-    if np.ptp(gates) < 1e-6:
+    figures |= {"open": float((drive > 0).mean()), "sd": float(drive.std())}
+    if np.ptp(drive) < 1e-6:
         return Verdict("R90", claim, "not testable", "all gates are equal: this energy has no gates", figures)
     if not found.testable:
         says = f"{found.count} gates are too few, {LEAST_GATES} are needed: more channels, lines or runs (--beside)"
         return Verdict("R90", claim, "not testable", says, figures)
     says = (
         f"dip {found.dip:.3f} (p {found.p:.3f}), bimodality coefficient {found.coefficient:.2f} (two modes above "
-        f".56, both must say so) over {found.count} gates, {figures['open']:.0%} of them above neutral"
+        f".56, both must say so) of w R of {found.count} gates, {figures['open']:.0%} of them above neutral"
     )
     outcome: Outcome = "confirmed" if found.bimodal else "refuted"
     return Verdict("R90", claim, outcome, says, figures, *_planted_modes(planted))
@@ -102,67 +97,10 @@ def _planted_modes(planted: Floats | None) -> Planted:
     truth = bimodality(planted)
     two = truth.dip > 0 and truth.p < 0.05 and truth.coefficient > BIMODAL
     says = (
-        f"the {truth.count} planted gains have {'two modes' if two else 'not two modes'} (dip p {truth.p:.3f}, "
-        f"coefficient {truth.coefficient:.2f})"
+        f"what drives the {truth.count} planted gains has {'two modes' if two else 'not two modes'} (dip p "
+        f"{truth.p:.3f}, coefficient {truth.coefficient:.2f})"
     )
     return says, "confirmed" if two else "refuted"
-
-
-def line_information(codes: Floats, line: Lines, cluster: Lines, seed: int = 0) -> tuple[float, float, float]:
-    """Nats that fresh probes find about the line (n,) in codes (n, d), with a 95% interval over clusters (n,).
-
-    Half of the clusters train the probes that the other half judges, and the other way round. What knowing the lines'
-    shares would cost minus the probe's cross-entropy is, up to chance, a lower bound of I(code; line).
-    """
-    names, member = np.unique(cluster, return_inverse=True)
-    part = np.random.default_rng(seed).permutation(len(names))[member] % 8
-    told = np.zeros(len(codes))
-    for half in (part < 4, part >= 4):
-        held = half & (part % 4 == 0)
-        told[~half] = _told(codes, line, half & ~held, held, ~half, seed)
-    draws = draw_clusters(cluster, seed=seed)
-    sums, sizes = (np.bincount(draws.codes, weights=weight) @ draws.counts for weight in (told, np.ones(len(told))))
-    low, high = interval(sums / np.maximum(sizes, 1), draws)
-    return float(told.mean()), low, high
-
-
-def _told(codes: Floats, line: Lines, fit: Chosen, held: Chosen, test: Chosen, seed: int) -> Floats:
-    """(tested,) log q(line|code) - log p(line) of pairs `test` (n,) bool; q is learnt on `fit` and tempered on `held`.
-
-    A linear probe and a network compete on `held`, where q is also mixed with p as far as that helps, because a probe
-    that is sure of itself hides what it knows.
-    """
-    scale = StandardScaler().fit(codes[fit])
-    lines = np.unique(line)
-    prior = np.log(
-        (np.bincount(np.searchsorted(lines, line[fit]), minlength=len(lines)) + 1.0) / (fit.sum() + len(lines))
-    )
-
-    def gained(probe: Any, chosen: Chosen, share: float) -> Floats:
-        log_q = np.repeat(prior[None], chosen.sum(), axis=0)
-        seen = np.searchsorted(lines, probe.classes_)
-        chances = np.log(np.clip(probe.predict_proba(scale.transform(codes[chosen])), 1e-12, None))
-        log_q[:, seen] = share * chances + (1 - share) * prior[seen]
-        place = np.searchsorted(lines, line[chosen])
-        found: Floats = (log_q - logsumexp(log_q, axis=1, keepdims=True))[np.arange(len(place)), place] - prior[place]
-        return found
-
-    best: tuple[float, Any, float] = (-math.inf, None, 0.0)
-    for probe in _probes(seed):
-        with warnings.catch_warnings():
-            # A probe cut off early is a weaker probe, not a failure.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            probe.fit(scale.transform(codes[fit]), line[fit])
-        least = minimize_scalar(
-            lambda share, probe=probe: -gained(probe, held, share).mean(), bounds=(0, 1), method="bounded"
-        )
-        best = max(best, (-float(least.fun), probe, float(least.x)), key=lambda one: one[0])
-    return gained(best[1], test, best[2])
-
-
-def _probes(seed: int) -> list[Any]:
-    network = MLPClassifier((32,), alpha=1e-2, max_iter=200, early_stopping=True, random_state=seed)
-    return [LogisticRegression(C=0.01, max_iter=200), network]
 
 
 def invariant_tells_nothing(
@@ -284,10 +222,11 @@ def _planted_hull(latents: tuple[Floats, Floats] | None) -> Planted:
 
 
 def weights_are_sensitive(trials: pd.DataFrame) -> list[Verdict]:
-    """R93 on the trials of a search: columns `score`, and per searched term `weight/T` or `ratio/T` and `share/T`.
+    """R93 on the trials of a search: `score`, and per searched term `weight/T` or `ratio/T`, `share/T` and `acts/K/T`.
 
-    `share/T` is the gradient of term T relative to the task's, as the trial's runs measured it. Under a weight that is
-    what says whether the term acts; a ratio sets it, and then only the score can say.
+    `acts/weight/T`, `acts/ratio/T`: whether the runs read that number at all. `share/T` is the gradient of term T
+    relative to the task's, as the trial's runs measured it. Under a weight that is what says whether the term acts; a
+    ratio sets it, and then only the score can say.
     """
     terms = [str(name).split("/") for name in trials.columns if str(name).startswith(("weight/", "ratio/"))]
     if not terms:
@@ -298,7 +237,14 @@ def weights_are_sensitive(trials: pd.DataFrame) -> list[Verdict]:
 
 def _sensitive(trials: pd.DataFrame, kind: str, term: str) -> Verdict:
     claim = f"{term}: a {kind} in [.5, 2] acts, .1 does not"
-    weak, strong = (trials[trials[f"{kind}/{term}"].between(*span)] for span in (WEAK, STRONG))
+    alive = trials[trials[f"acts/{kind}/{term}"].astype(bool)]
+    if len(trials) and alive.empty:
+        says = (
+            f"in none of {len(trials)} trials could the {kind} act: the term was off or had not started, or the "
+            "balance mode does not read it"
+        )
+        return Verdict("R93", claim, "not testable", says, {"trials_without_effect": len(trials)})
+    weak, strong = (alive[alive[f"{kind}/{term}"].between(*span)] for span in (WEAK, STRONG))
     figures: dict[str, Any] = {"weak_trials": len(weak), "strong_trials": len(strong)}
     if min(len(weak), len(strong)) < FEWEST_TRIALS:
         says = f"{len(weak)} trials near .1 and {len(strong)} in [.5, 2]; {FEWEST_TRIALS} of each are needed"

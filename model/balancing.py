@@ -47,6 +47,12 @@ def acting_fields(mode: str) -> frozenset[str]:
     return frozenset(acting.get(mode, ("weight", "ramp", "cap")))
 
 
+def acts(mode: str, term: TermSettings, epoch: float) -> bool:
+    """Whether a term has a say in what is learnt at a (fractional) epoch under balance.mode=`mode`, or only reports."""
+    strength = term.ratio_at(epoch) if "ratio" in acting_fields(mode) else term.weight_at(epoch)
+    return term.on and strength > 0
+
+
 def refusals(settings: BalanceSettings, terms: Mapping[str, TermSettings]) -> list[str]:
     """Why this balancer cannot take each of the `terms` it cannot take, as sentences; usually none."""
     if settings.mode not in BY_VALUE:

@@ -1,9 +1,10 @@
 """Competition of student and opportunist: bounded pull and push, decided per line by who predicts better.
 
 L_pull = w_pull(c) KL(t_c || q1) draws the student to the teacher; L_push = w_push(c) rho^2, rho the correlation of R_S
-with R_O over the step's query pairs, keeps it off the shortcuts. win_c is the running rate at which the student beats
-the opportunist on line c's query; w_push = relu(1 - 2 win_c) acts where it loses, w_pull = 1/2 + relu(1/2 - win_c). All
-parts are at least 0 and none is negated, so the equilibrium win_c >= 1/2 switches the push off (algorithms.md 7).
+with R_O over the step's query pairs, keeps it off the shortcuts. win_c is the running rate at which the student's own
+R_S, not what teacher or curriculum make of it, predicts line c's query better than R_O; w_push = relu(1 - 2 win_c) acts
+where it loses, w_pull = 1/2 + relu(1/2 - win_c). All parts are at least 0 and none is negated, so the equilibrium
+win_c >= 1/2 switches the push off (algorithms.md 7).
 
 Firewall: pull and push move phi and the energy's line heads, the opportunist's own loss moves the opportunist; none of
 them moves trunk, U_I or the support codes. They therefore have no gradient to balance and are added as they are.
@@ -69,7 +70,7 @@ class Competition(LossTerm):
         query = slice(step.support, None)
         assert step.composition is not None
         guess = self.opportunist(step.composition, step.distance[:, query], step.h[:, query])
-        rival = (scores.bias.detach() + scores.neutral.detach() - guess) / scores.temperature.detach()
+        rival = self.predicted(scores, guess)
         known = ~step.labels.isnan()
         losses = F.binary_cross_entropy_with_logits(rival, step.labels.nan_to_num(0.0), reduction="none")
         own = (losses * known).sum() / known.sum().clamp(min=1)
@@ -80,9 +81,16 @@ class Competition(LossTerm):
         if epoch < self.settings.start:
             pull, push = 0 * pull, 0 * push
         elif self.training:
-            self.count(step, scores.logits.detach(), rival.detach())
+            # While the environment is held back the student has not been taught, and has nothing to win with.
+            allowed = scores.student.strength > 0
+            self.count(step, self.predicted(scores, scores.student.whole), rival.detach(), allowed)
         report |= {"pull": pull.detach(), "push": push.detach()}
         return TermValue(loss=own + self.settings.pull * pull + self.settings.push * push, report=report)
+
+    @staticmethod
+    def predicted(scores: Scores, response: Tensor) -> Tensor:
+        """(E, n) log-odds of the query pairs if `response` (E, n) is what their line takes off U_I; U_I is constant."""
+        return (scores.bias.detach() + scores.neutral.detach() - response) / scores.temperature.detach()
 
     def _pull_and_push(self, step: GlobalStep, student: StudentView, guess: Tensor) -> tuple[Tensor, Tensor]:
         win = self.win.clone()[step.line.clamp(min=0)]
@@ -94,8 +102,11 @@ class Competition(LossTerm):
         return pull / taught.sum().clamp(min=1), push * rho
 
     @torch.no_grad()
-    def count(self, step: GlobalStep, logits: Tensor, rival: Tensor) -> None:
-        """Move the win rates of the lines with labelled pairs, by logits (G, n) of the model and of the opportunist."""
+    def count(self, step: GlobalStep, logits: Tensor, rival: Tensor, allowed: Tensor | bool = True) -> None:
+        """Move the win rates of the lines with labelled pairs, by logits (G, n) of the student and of the opportunist.
+
+        Where `allowed` () bool is false, nothing moves.
+        """
         known = (~step.labels.isnan()).float().flatten()
         labels, line = step.labels.nan_to_num(0.0), per_pair(step.line, step.labels.shape[1])
         both = torch.stack([logits, rival], dim=-1)
@@ -103,7 +114,7 @@ class Competition(LossTerm):
         means, present = line_means(losses.flatten(0, 1), known, line, self.lines)
         memory = self.settings.win_memory
         moved = memory * self.win + (1 - memory) * (means[:, 0] < means[:, 1]).float()
-        self.win.copy_(torch.where(present, moved, self.win))
+        self.win.copy_(torch.where(present & allowed, moved, self.win))
 
     def _standing(self) -> dict[str, Tensor]:
         report = {"win": self.win.mean(), "win_least": self.win.min(), "win_most": self.win.max()}

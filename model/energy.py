@@ -121,14 +121,16 @@ class Form:
     apply: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
     couplings: Callable[[int], list[float]]
     """Start values of the learnt couplings, given K."""
+    drive: Callable[[Tensor, Tensor], Tensor]
+    """(resistance, couplings) -> w R, of which the gates are an increasing function that saturates or bends."""
 
 
 # softplus(0.541325) = 1, so every gate starts with w = 1.
 FORMS: dict[str, Form] = {
-    "gated": Form(_gated, lambda channels: [0.541325] * channels),
-    "linear": Form(_linear, lambda channels: []),
-    "interaction": Form(_interaction, lambda channels: [0.1]),
-    "lin_inter_fallback": Form(_fallback, lambda channels: [0.1, 0.1]),
+    "gated": Form(_gated, lambda channels: [0.541325] * channels, lambda r, w: F.softplus(w) * r),
+    "linear": Form(_linear, lambda channels: [], lambda r, none: torch.zeros_like(r)),
+    "interaction": Form(_interaction, lambda channels: [0.1], lambda r, coupling: coupling * r),
+    "lin_inter_fallback": Form(_fallback, lambda channels: [0.1, 0.1], lambda r, coupling: coupling[0] * r),
 }
 
 # Each maps t to T; the second entry is the t at which T = 1.
@@ -182,8 +184,14 @@ class Modulation(nn.Module):
 
     def forward(self, resistance: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         """Resistance (E, n, K) and shift (E, n) -> gates (E, n, K), shift (E, n); n may be 1."""
-        coupling = resistance.new_zeros(0) if self.coupling is None else self.coupling
-        return self.form.apply(resistance, shift, coupling)
+        return self.form.apply(resistance, shift, self._couplings(resistance))
+
+    def drive(self, resistance: Tensor) -> Tensor:
+        """w R of resistances (E, n, K): what the gates follow; 0 in a form without gates."""
+        return self.form.drive(resistance, self._couplings(resistance))
+
+    def _couplings(self, like: Tensor) -> Tensor:
+        return like.new_zeros(0) if self.coupling is None else self.coupling
 
 
 class Readout(nn.Module):

@@ -161,9 +161,11 @@ class EpisodeModel(nn.Module):
         if self.student is None or not self.training or line is None or scores.codes.shape[1] == 0:
             return None
         log_choice, target, z = self.student.study(pooled.detach(), line)
-        response = self.energy.response(scores.channels.detach(), z, self.environment_scale.clone())
+        channels, strength = scores.channels.detach(), self.environment_scale.clone()
+        response = self.energy.response(channels, z, strength)
+        whole = self.energy.response(channels, z, torch.ones_like(strength)).detach()
         self.student.observe(line, pooled)
-        return StudentView(log_choice, target, response)
+        return StudentView(log_choice, target, response, whole, strength)
 
     def attend(self, h: Tensor, signals: Tensor, line_features: Tensor, codes: Tensor) -> Tensor | None:
         """a(c, x) (E, n, dL), what query pairs see in the support codes (E, m, dE); None where the model has none.

@@ -74,6 +74,10 @@ class StudentView:
     """(E, C) the teacher's t_c = Pi_c, without gradient; zero for a line without a prototype."""
     response: Tensor
     """(E, n) R_S: what the student's environment takes off the energy of each query pair, U_I being constant."""
+    whole: Tensor
+    """(E, n) R_S of an environment at full strength, whatever the curriculum lets in now; without gradient."""
+    strength: Tensor
+    """() how much of the environment the curriculum lets in, in [0, 1]."""
 
 
 class Student(nn.Module):

@@ -11,7 +11,7 @@ from tiny_search import run_settings, search_settings
 from data_pipeline.errors import UserError
 from data_pipeline.settings import validate
 from model.term_registry import TERMS
-from tune.space import PRESETS, SearchSettings, apply, distributions, load_space
+from tune.space import PRESETS, SearchSettings, apply, distributions, load_space, searched_terms
 
 
 def lambda_space(*overrides: str) -> dict[str, object]:
@@ -51,7 +51,61 @@ def test_a_search_of_weights_without_any_term_is_refused() -> None:
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
 def test_every_preset_is_a_space_that_runs_accept(preset: str) -> None:
-    assert distributions(load_space(preset, []), run_settings())
+    # As docs/search.md says: sensitivity is about two weights, which have to be able to act.
+    acting = ["objective.balance.mode=fixed_ramp", "objective.terms.vrex.on=true"] * (preset == "sensitivity")
+    assert distributions(load_space(preset, []), run_settings(*acting))
+
+
+FIXED = "objective.balance.mode=fixed_ramp"
+WEIGHT = {"choices": [0.1, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "base", "reason"),
+    [
+        ("objective.terms.vrex.weight", WEIGHT, [FIXED], r"objective\.terms\.vrex\.on is false; set"),
+        ("objective.terms.vrex.start", WEIGHT, [FIXED], r"objective\.terms\.vrex\.on is false"),
+        ("objective.terms.grl.weight", WEIGHT, ["objective.balance.mode=gradnorm_ema"], "it reads ratio"),
+        ("objective.terms.grl.ramp", WEIGHT, ["objective.balance.mode=gradnorm_ema"], "it reads ratio"),
+        ("objective.terms.grl.ratio", WEIGHT, [FIXED], "it reads cap and ramp and weight"),
+        ("objective.terms.grl.weight", WEIGHT, ["objective.balance.mode=imtl_g_rep"], "it reads no field"),
+        ("objective.terms.grl.weight", {"choices": [1.0, 8.0]}, [FIXED], "a weight above it acts as 4"),
+        ("model.competition.push", WEIGHT, [], r"model\.competition\.on is false"),
+        ("model.environment.id_teacher.share", {"choices": [0.1, 0.5]}, [], r"id_teacher\.on is false"),
+    ],
+)
+def test_a_setting_that_cannot_act_is_refused_with_the_reason(
+    key: str, content: dict[str, object], base: list[str], reason: str
+) -> None:
+    with pytest.raises(UserError, match=rf"a search of '{key}' would find nothing: .*{reason}"):
+        distributions(search_settings(parameters={key: content}), run_settings(*base))
+
+
+@pytest.mark.parametrize(
+    ("key", "switch"),
+    [
+        ("objective.terms.vrex.weight", {"objective.terms.vrex.on": {"choices": [True, False]}}),
+        ("objective.terms.grl.ratio", {"objective.balance.mode": {"choices": ["fixed_ramp", "gradnorm_ema"]}}),
+        ("model.competition.push", {"model.competition.on": {"choices": [True, False]}}),
+    ],
+)
+def test_a_setting_that_acts_in_some_trials_is_searched(key: str, switch: dict[str, object]) -> None:
+    search = search_settings(parameters={key: WEIGHT, **switch})
+    assert set(distributions(search, run_settings(FIXED))) == {key, *switch}
+
+
+def test_weights_are_not_searched_where_the_mode_reads_none() -> None:
+    with pytest.raises(UserError, match=r"objective\.balance\.mode=imtl_g_rep reads none"):
+        lambda_space("objective.balance.mode=imtl_g_rep")
+
+
+def test_a_monitor_has_no_weight_to_search() -> None:
+    assert not any("dependence" in key for key in lambda_space("objective.terms.dependence.on=true"))
+
+
+def test_a_term_searched_by_name_is_known_to_be_searched() -> None:
+    search = search_settings(parameters={"objective.terms.grl.weight": WEIGHT})
+    assert set(searched_terms(search, run_settings(FIXED))) == {"grl"}
 
 
 def test_parameters_become_ranges_whole_numbers_and_choices() -> None:

@@ -16,22 +16,25 @@ from tiny_models import tiny_run
 from tiny_training import tiny_store
 
 from data_pipeline.errors import UserError
+from data_pipeline.settings import load
 from data_pipeline.store import Store
 from data_pipeline.supports import SupportSize
 from distributed.evaluate import evaluate, open_run
+from distributed.leakage import line_information
 from distributed.line_views import view_lines
 from distributed.quadrants import EvaluationSettings
 from distributed.records import EPOCHS
 from distributed.scoring import Scorer
+from distributed.settings import RunSettings
 from distributed.verification import read_trials
 from distributed.verify import (
     factors_are_recovered,
     gates_are_bimodal,
     invariant_tells_nothing,
-    line_information,
     unseen_lie_inside,
     weights_are_sensitive,
 )
+from model.energy import Energy, EnergySettings, guarded
 
 Floats = NDArray[np.float64]
 
@@ -58,28 +61,39 @@ def pairs_of_lines(shift: float, lines: int = 3, pairs: int = 600) -> tuple[Floa
 
 def test_R90_gates_that_open_or_close_confirm_it() -> None:
     rng = np.random.default_rng(1)
-    gates = np.concatenate([rng.normal(0.3, 0.1, 30), rng.normal(1.7, 0.1, 30)])
-    found = gates_are_bimodal(gates, planted=gates)
+    drive = np.concatenate([rng.normal(-2, 0.5, 30), rng.normal(2, 0.5, 30)])
+    found = gates_are_bimodal(drive, planted=drive)
     assert found.outcome == "confirmed"
     assert found.figures["open"] == 0.5
-    assert "have two modes" in found.planted
+    assert "has two modes" in found.planted
     assert found.expected == "confirmed"
 
 
-def test_R90_gates_about_one_value_refute_it() -> None:
-    assert gates_are_bimodal(np.random.default_rng(1).normal(1.0, 0.1, 60)).outcome == "refuted"
+@pytest.mark.parametrize("spread", [0.1, 2.0, 3.0, 4.0])
+def test_R90_gates_that_one_normal_drives_into_saturation_do_not_confirm_it(spread: float) -> None:
+    rng = np.random.default_rng(1)
+    outcomes = [gates_are_bimodal(rng.normal(0.0, spread, 60)).outcome for _ in range(200)]
+    assert outcomes.count("confirmed") <= 0.05 * len(outcomes)
+
+
+@pytest.mark.parametrize("gap", [1.5, 3.0])
+def test_R90_two_kinds_of_lines_confirm_it_also_where_gates_saturate(gap: float) -> None:
+    rng = np.random.default_rng(1)
+    sides = np.repeat([-gap, gap], 30)
+    outcomes = [gates_are_bimodal(rng.normal(sides, gap / 3)).outcome for _ in range(50)]
+    assert outcomes.count("confirmed") >= 0.95 * len(outcomes)
 
 
 def test_R90_planted_gains_about_one_value_expect_a_refutation() -> None:
-    found = gates_are_bimodal(np.tile([0.2, 1.8], 30), planted=np.random.default_rng(1).normal(1.0, 0.1, 60))
+    found = gates_are_bimodal(np.tile([-2.0, 2.0], 30), planted=np.random.default_rng(1).normal(0.0, 4.0, 60))
     assert (found.outcome, found.expected) == ("confirmed", "refuted")
 
 
 def test_R90_few_gates_or_none_cannot_tell() -> None:
-    few = gates_are_bimodal(np.tile([0.2, 1.8], 12))
+    few = gates_are_bimodal(np.tile([-2.0, 2.0], 12))
     assert few.outcome == "not testable"
     assert "24 gates are too few" in few.says
-    assert "no gates" in gates_are_bimodal(np.ones(60)).says
+    assert "no gates" in gates_are_bimodal(np.zeros(60)).says
 
 
 def test_R91_codes_without_the_line_confirm_it() -> None:
@@ -167,7 +181,8 @@ def trials(shares: tuple[float, float], kind: str = "weight", gain: float = 0.0)
     small, large = np.linspace(0.06, 0.15, 5), np.linspace(0.6, 1.9, 5)
     score = 0.5 + 0.01 * np.tile([-1, 0, 1, 0, 0], 2) + np.repeat([0.0, gain], 5)
     share = np.repeat(shares, 5)
-    return pd.DataFrame({f"{kind}/grl": np.concatenate([small, large]), "share/grl": share, "score": score})
+    values = np.concatenate([small, large])
+    return pd.DataFrame({f"{kind}/grl": values, f"acts/{kind}/grl": True, "share/grl": share, "score": score})
 
 
 def test_R93_a_weight_that_drowns_at_a_tenth_confirms_it() -> None:
@@ -186,6 +201,17 @@ def test_R93_under_a_held_gradient_the_score_decides(gain: float, outcome: str) 
     assert weights_are_sensitive(trials((0.1, 1.0), "ratio", gain))[0].outcome == outcome
 
 
+@pytest.mark.parametrize(("kind", "shares"), [("weight", (0.3, 0.3)), ("weight", (0.01, 0.2)), ("ratio", (0.1, 1.0))])
+def test_R93_is_not_judged_on_a_number_that_could_not_act(kind: str, shares: tuple[float, float]) -> None:
+    table = trials(shares, kind, gain=0.1).assign(**{f"acts/{kind}/grl": False})
+    found = weights_are_sensitive(table)[0]
+    assert found.outcome == "not testable"
+    assert f"in none of 10 trials could the {kind} act" in found.says
+    # Those that could act are judged alone, and here they are too few.
+    table.loc[[0, 9], f"acts/{kind}/grl"] = True
+    assert "1 trials near .1 and 1 in" in weights_are_sensitive(table)[0].says
+
+
 def test_R93_needs_a_search_with_trials_in_both_ranges_and_measured_gradients() -> None:
     assert "--search" in weights_are_sensitive(pd.DataFrame())[0].says
     assert "3 of each" in weights_are_sensitive(trials((0.1, 1.0)).iloc[:6])[0].says
@@ -202,7 +228,8 @@ def test_planted_factors_are_recovered_noise_is_not_and_few_lines_cannot_tell() 
     assert factors_are_recovered(np.zeros((12, 16)), latent).outcome == "not testable"
 
 
-def test_a_search_folder_gives_scores_values_and_gradient_shares(tmp_path: Path) -> None:
+def searched(folder: Path, *overrides: str, **columns: list[Any]) -> Path:
+    """The folder of a search with two complete trials of grl's weight and a stopped one, over base `overrides`."""
     table = pd.DataFrame(
         {
             "state": ["complete", "stopped", "complete"],
@@ -210,19 +237,42 @@ def test_a_search_folder_gives_scores_values_and_gradient_shares(tmp_path: Path)
             "objective.terms.grl.weight": [0.1, 1.0, 1.5],
             "optimiser.lr": [1e-3, 1e-3, 1e-3],
             "runs": [["trial-0000-a", "trial-0000-b"], [], ["trial-0002-a"]],
+            **columns,
         }
     )
-    table.to_parquet(tmp_path / "trials.parquet")
-    for run, share in (("trial-0000-a", 0.1), ("trial-0000-b", 0.3)):
-        file = tmp_path / "runs" / run / EPOCHS
-        file.parent.mkdir(parents=True)
-        file.write_text(json.dumps({"step": 9, "mean/gradient_ratio/grl": share}) + "\n")
-    found = read_trials(tmp_path)
+    folder.mkdir(exist_ok=True)
+    table.to_parquet(folder / "trials.parquet")
+    base = load(RunSettings, overrides=overrides).model_dump(mode="json")
+    (folder / "search.json").write_text(json.dumps({"run": base}))
+    for run, share, weight in (("trial-0000-a", 0.1, 0.2), ("trial-0000-b", 0.3, 0.2), ("trial-0002-a", 0.0, 0.0)):
+        file = folder / "runs" / run / EPOCHS
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figures = {"mean/gradient_ratio/grl": share, "mean/weight/grl": weight}
+        file.write_text(json.dumps({"step": 9, **figures}) + "\n")
+    return folder
+
+
+def test_a_search_folder_gives_scores_values_and_gradient_shares(tmp_path: Path) -> None:
+    found = read_trials(searched(tmp_path, "objective.balance.mode=fixed_ramp"))
     assert found["weight/grl"].to_list() == [0.1, 1.5]
-    assert found["share/grl"].to_list() == pytest.approx([0.2, float("nan")], nan_ok=True)
+    assert found["share/grl"].to_list() == pytest.approx([0.2, 0.0])
     assert found["score"].to_list() == [0.5, 0.6]
-    with pytest.raises(UserError, match="no folder of a search"):
+    # The other trial's runs ended before the term started.
+    assert found["acts/weight/grl"].to_list() == [True, False]
+    with pytest.raises(UserError, match=r"no folder of a search.*trials\.parquet"):
         read_trials(tmp_path / "runs")
+    (tmp_path / "search.json").unlink()
+    with pytest.raises(UserError, match=r"no folder of a search.*search\.json"):
+        read_trials(tmp_path)
+
+
+def test_a_trial_s_own_settings_say_whether_its_weight_could_act(tmp_path: Path) -> None:
+    dead = read_trials(searched(tmp_path / "mode", "objective.balance.mode=gradnorm_ema"))
+    assert not dead["acts/weight/grl"].any()
+    off = read_trials(searched(tmp_path / "off", "objective.balance.mode=fixed_ramp", "objective.terms.grl.on=false"))
+    assert not off["acts/weight/grl"].any()
+    modes = {"objective.balance.mode": ["fixed_ramp", "fixed_ramp", "gradnorm_ema"]}
+    assert read_trials(searched(tmp_path / "both", **modes))["acts/weight/grl"].to_list() == [True, False]
 
 
 @pytest.fixture(scope="module")
@@ -255,12 +305,37 @@ def test_a_run_of_another_store_cannot_stand_beside(store: Store, tmp_path: Path
         verdicts_of(run, stranger)
 
 
+@pytest.mark.parametrize("form", ["gated", "interaction", "lin_inter_fallback", "linear"])
+def test_what_drives_the_gates_decides_them_in_every_form(form: str) -> None:
+    torch.manual_seed(0)
+    energy = Energy(EnergySettings.model_validate({"form": form, "channels": 3}), 4, 0, 0.9).eval()
+    scores = energy(torch.randn(50, 2, 64), 3 * torch.randn(50, 4), None, torch.ones(()))
+    drive = energy.modulation.drive(scores.resistance)
+    if form == "linear":
+        assert not drive.any()
+    elif form == "gated":
+        assert torch.allclose(2 * torch.sigmoid(drive), scores.gates)
+    else:
+        assert torch.allclose(guarded(drive), scores.gates)
+
+
+def test_the_view_of_a_line_has_what_drives_its_gates(store: Store, tmp_path: Path) -> None:
+    # Without local environment gates are the same for all pairs; with one support draw nothing is averaged.
+    trained = open_run(tiny_run(tmp_path, store, energy={"dropout": 0.0}))
+    (view, *_) = view_lines(trained.model, store, trained.fold, trained.settings, pairs=1, draws=1)
+    seen: list[Any] = []
+    trained.model.energy.register_forward_hook(lambda module, inputs, scores: seen.append(scores))
+    view_lines(trained.model, store, trained.fold, trained.settings, pairs=1, draws=1)
+    assert 2 / (1 + np.exp(-view.drive)) == pytest.approx(seen[1].gates[0, 0].numpy(), abs=1e-5)
+    assert np.ptp(view.drive) > 0
+
+
 def test_a_view_of_a_line_is_what_the_model_computes_for_it(store: Store, tmp_path: Path) -> None:
     trained = open_run(tiny_run(tmp_path, store))
     views = view_lines(trained.model, store, trained.fold, trained.settings, pairs=30, draws=3)
     assert [view.trained for view in views] == [True, True, False, False]
     first = views[0]
-    assert (first.environment.shape, first.gates.shape) == ((3, 16), (4,))
+    assert (first.environment.shape, first.drive.shape) == ((3, 16), (4,))
     # z_I needs no support set: computed straight from the pairs' features, row for row.
     scorer = Scorer(trained.model, store, SupportSize.exactly(8), trained.settings.scoring)
     distance = torch.from_numpy(store.pairs.distance[first.rows].astype(np.float32))

@@ -2,11 +2,13 @@
 
 A space is a YAML file of `SearchSettings`: `terms: true` takes the weight of every loss term that is on, straight from
 the registry of terms, and `parameters` names any other settings by their dotted key. Every range is tried against
-`RunSettings` at both ends before anything is started, so a search cannot fail on its own space.
+`RunSettings` at both ends before anything is started, so a search cannot fail on its own space, and a setting that
+cannot act in the runs is refused: a search would call it unimportant, and a prediction about it refuted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +18,7 @@ from pydantic import Field, model_validator
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, load, validate
 from distributed.settings import RunSettings
+from model.balancing import STRENGTHS, acting_fields
 from model.term_registry import TERMS
 from model.terms import TermSettings
 
@@ -26,6 +29,9 @@ Point = dict[str, float | int | str | bool]
 WEIGHT = ("weight", 0.02, 4.0)
 RATIO = ("ratio", 0.1, 2.0)
 """Field of a loss term that is searched, and its log-uniform range (REQUIREMENTS C11)."""
+MONITORS = ("dependence",)
+"""Terms that are no losses: they have no weight."""
+TERM = "objective.terms."
 NEVER_SEARCHED = ("fold", "workers", "engine", "stream", "scoring")
 """Branches that decide what is held out, how it is scored or how it is run: trials must agree on them."""
 
@@ -124,6 +130,9 @@ def distributions(search: SearchSettings, base: RunSettings) -> dict[str, BaseDi
             raise UserError(f"'{key}' cannot be searched: trials that differ in it cannot be compared")
         for value in _ends(distribution):
             apply(base, {key: value})
+    for key, distribution in found.items():
+        if reason := without_effect(key, _ends(distribution), base, found.keys()):
+            raise UserError(f"a search of '{key}' would find nothing: {reason}")
     return dict(sorted(found.items()))
 
 
@@ -142,18 +151,55 @@ def apply(base: RunSettings, point: Point) -> RunSettings:
 
 
 def searched_terms(search: SearchSettings, base: RunSettings) -> dict[str, TermSettings]:
-    """Terms whose weight is searched, by name."""
+    """Terms of which something is searched, by name; those that a point may switch on are among them."""
+    named = {key.split(".")[2] for key in search.parameters if key.startswith(TERM)}
     terms = {name: getattr(base.objective.terms, name) for name in TERMS}
-    return {name: own for name, own in terms.items() if own.on and search.terms}
+    return {name: own for name, own in terms.items() if name in named or (search.terms and own.on)}
+
+
+def without_effect(key: str, values: Sequence[Any], base: RunSettings, searched: Collection[str]) -> str:
+    """Why no run of `base` would feel which of `values` the setting `key` has; empty if it would.
+
+    What is `searched` itself may differ from the base, so nothing is concluded from it.
+    """
+    return _switched_off(key, base, searched) or _unread(key, values, base, searched)
+
+
+def _switched_off(key: str, base: RunSettings, searched: Collection[str]) -> str:
+    node: Any = base
+    *branches, _ = key.split(".")
+    for depth, branch in enumerate(branches, 1):
+        node = getattr(node, branch, None)
+        switch = ".".join([*branches[:depth], "on"])
+        if getattr(node, "on", True) is False and switch not in {key, *searched}:
+            return f"{switch} is false; set {switch}=true"
+    return ""
+
+
+def _unread(key: str, values: Sequence[Any], base: RunSettings, searched: Collection[str]) -> str:
+    """What the balance mode reads of a term, and a weight above its cap."""
+    mode, (*_, leaf) = base.objective.balance.mode, key.split(".")
+    if not key.startswith(TERM) or leaf not in STRENGTHS:
+        return ""
+    if leaf not in acting_fields(mode) and "objective.balance.mode" not in searched:
+        read = " and ".join(sorted(acting_fields(mode))) or "no field that says how strong a term is"
+        return f"objective.balance.mode={mode} does not read it, it reads {read}"
+    cap = key.removesuffix(leaf) + "cap"
+    most = getattr(base.objective.terms, key.split(".")[2]).cap
+    if leaf == "weight" and max(values) > most and cap not in searched:
+        return f"{cap} is {most:g}, and a weight above it acts as {most:g}; raise the cap or lower the weights"
+    return ""
 
 
 def _term_weights(base: RunSettings) -> dict[str, BaseDistribution]:
     mode = base.objective.balance.mode
-    field, low, high = RATIO if mode == "gradnorm_ema" else WEIGHT
+    if not acting_fields(mode):
+        raise UserError(f"there is no weight to search: objective.balance.mode={mode} reads none")
+    field, low, high = RATIO if "ratio" in acting_fields(mode) else WEIGHT
     found: dict[str, BaseDistribution] = {}
     for name in TERMS:
         own = getattr(base.objective.terms, name)
-        if own.on:
+        if own.on and name not in MONITORS:
             # Above its cap a weight has no effect, and the search would see a flat stretch.
             top = min(high, own.cap) if field == "weight" else high
             if top <= low:
