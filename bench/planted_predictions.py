@@ -11,6 +11,7 @@ Cost: some minutes a world on one core.
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -81,7 +82,7 @@ def run_script(script: str, words: list[str]) -> None:
         [sys.executable, str(ROOT / script), *words], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise UserError(f"{script} {' '.join(words)} failed: {done.stderr.strip()[-2000:]}")
+        raise UserError(f"{shlex.join([script, *words])} failed: {done.stderr.strip()[-2000:]}")
 
 
 def verdicts(world: World, folder: Path, workers: int) -> list[dict[str, Any]]:

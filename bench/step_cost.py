@@ -103,8 +103,8 @@ def main(
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value.")] = None,
 ) -> None:
     """Print the ratio of the system's step to the bare step, with its spread."""
-    options = [f"fold.test_line={test_line}", f"fold.valid_line={valid_line}", *(overrides or [])]
-    settings = load(RunSettings, [], options)
+    options = {"fold.test_line": test_line, "fold.valid_line": valid_line}
+    settings = load(RunSettings, [], overrides or [], options)
     join_ray(needed_cpus(settings))
     with tempfile.TemporaryDirectory() as folder:
         TorchTrainer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from pathlib import Path
@@ -16,6 +17,12 @@ def check_name(what: str, name: str) -> None:
     """Raise `UserError` unless `name` can name a folder of a `what` everywhere."""
     if not _NAME.match(name):
         raise UserError(f"{what} name '{name}' may only have letters, digits, '.', '_' and '-'")
+
+
+def name_of_now(about: str) -> str:
+    """A valid name for what the user did not name: from `about`, where other characters become '-', and the time."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", about).strip("-._")[:60]
+    return f"{plain or 'unnamed'}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def read_record_of(what: str, cls: type[SettingsT], folder: Path, name: str) -> SettingsT:

@@ -156,8 +156,9 @@ def follow(client: JobSubmissionClient, name: str) -> int:
 
 
 def _ways_on(address: str, name: str) -> str:
-    program = f"python distributed/submit.py --address {address}"
-    return f"  follow it:  {program} --logs {name}\n  stop it:    {program} --stop {name}"
+    program = ["python", "distributed/submit.py", "--address", address]
+    follow, stop = (shlex.join([*program, option, name]) for option in ("--logs", "--stop"))
+    return f"  follow it:  {follow}\n  stop it:    {stop}"
 
 
 @contextmanager
