@@ -118,7 +118,7 @@ def main(
             table.add_row(name, *row, f"{verdict['says']}; {verdict['planted']}")
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(strict(found), indent=1, allow_nan=False) + "\n")
+            out.write_text(json.dumps(strict(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     console.print(table)
 
 

@@ -36,7 +36,7 @@ def read_record_of(what: str, cls: type[SettingsT], folder: Path, name: str) -> 
 def read_json(cls: type[SettingsT], file: Path) -> SettingsT:
     """The content of an existing JSON `file` as `cls`; raises `UserError` if it is damaged."""
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
     return validate(cls, content, str(file))

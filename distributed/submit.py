@@ -91,7 +91,7 @@ def use_token(path: Path | None) -> None:
     chosen = path or Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token"))
     file = chosen.expanduser()
     if file.is_file():
-        if not file.read_text().strip():
+        if not file.read_text(encoding="utf-8").strip():
             raise UserError(f"token file {file} is empty; make one with `ray get-auth-token --generate`")
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)}
         os.environ.pop("RAY_AUTH_TOKEN", None)

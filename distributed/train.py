@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import ray
 import ray.train
 import typer
 from ray.exceptions import RayActorError

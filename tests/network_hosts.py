@@ -175,7 +175,7 @@ def _require_free_subnet() -> None:
 @contextmanager
 def _alone_on_this_machine() -> Iterator[None]:
     """Hold a lock that the kernel releases however this process ends."""
-    with Path(f"/run/lock/{PREFIX}.lock").open("w") as lock:
+    with Path(f"/run/lock/{PREFIX}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -271,7 +271,7 @@ def _wait_for_ssh(host: Host) -> None:
 
 def _command_line(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").replace("\0", " ").strip()
     except (FileNotFoundError, ProcessLookupError):
         return ""
 
