@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: environment train test lint types
+.PHONY: environment train test test-cluster test-real-data lint types
 
 environment: $(VENV)/.ready
 
@@ -29,6 +29,13 @@ train: environment stores/simulated
 stores/simulated: | environment
 	$(BIN)/python data_pipeline/simulate.py --out $@
 
-# TESTS chooses: make test TESTS="-m 'not real_data'" without the public files, TESTS=tests/test_plan.py for one file.
+# What this machine cannot run is left out, and the last lines say so. TESTS chooses: TESTS=tests/test_plan.py for one file.
 test: environment
 	$(BIN)/python -m pytest $(TESTS)
+
+# These fail where something is missing that they need.
+test-cluster: environment
+	$(BIN)/python -m pytest --must-run cluster -m cluster
+
+test-real-data: environment
+	$(BIN)/python -m pytest --must-run real_data -m real_data

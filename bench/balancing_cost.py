@@ -153,7 +153,7 @@ def main(
     console.print({"relative difference to parameter-level gradients": agreements})
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({"cost": cost, "agreement": agreements}, indent=1) + "\n")
+        out.write_text(json.dumps({"cost": cost, "agreement": agreements}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -43,14 +43,14 @@ TRANSEPI = {"IMR90": 0.583, "NHEK": 0.440}
 
 def fold_scores(store: Path, runs: Path, line: str, fold: int, overrides: list[str]) -> pd.DataFrame:
     """Train (or find trained) one fold; its test pairs with label, fold, promoter cluster and scores."""
-    options = [
-        f"fold.test_line={line}",
-        f"fold.valid_line={LINES[line]}",
-        "fold.train_lines=[GM12878, HeLa-S3]",
-        f"fold.test_regions=[{', '.join(FOLDS[fold])}]",
-        "fold.valid_fraction=0",
-    ]
-    settings = load(RunSettings, ["configs/train/signals.yaml"], options + overrides)
+    options = {
+        "fold.test_line": line,
+        "fold.valid_line": LINES[line],
+        "fold.train_lines": ["GM12878", "HeLa-S3"],
+        "fold.test_regions": list(FOLDS[fold]),
+        "fold.valid_fraction": 0,
+    }
+    settings = load(RunSettings, ["configs/train/signals.yaml"], overrides, options)
     name = f"{line}-fold{fold + 1}"
     trained = open_run(train(settings, store, runs, name, resume=(runs / name).exists()))
     rows = trained.fold.rows(trained.store, line, "test")
@@ -131,7 +131,7 @@ def main(
     Console(width=120).print(table)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(results, indent=1) + "\n")
+        out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ Cost: some minutes a world on one core.
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -83,7 +84,7 @@ def run_script(script: str, words: list[str]) -> None:
         [sys.executable, str(ROOT / script), *words], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise UserError(f"{script} {' '.join(words)} failed: {done.stderr.strip()[-2000:]}")
+        raise UserError(f"{shlex.join([script, *words])} failed: {done.stderr.strip()[-2000:]}")
 
 
 def verdicts(world: World, folder: Path, workers: int) -> list[dict[str, Any]]:
@@ -119,7 +120,7 @@ def main(
             table.add_row(name, *row, f"{verdict['says']}; {verdict['planted']}")
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(strict(found), indent=1, allow_nan=False) + "\n")
+            out.write_text(json.dumps(strict(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     console.print(table)
 
 

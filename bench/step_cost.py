@@ -89,7 +89,7 @@ def compare(config: dict[str, Any]) -> None:
             bare.steps(config["steps"])
             if turn:  # the first turn warms both up
                 samples.append([middle - began, time.perf_counter() - middle])
-    Path(config["out"]).write_text(json.dumps(samples))
+    Path(config["out"]).write_text(json.dumps(samples), encoding="utf-8")
 
 
 def main(
@@ -103,8 +103,8 @@ def main(
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value.")] = None,
 ) -> None:
     """Print the ratio of the system's step to the bare step, with its spread."""
-    options = [f"fold.test_line={test_line}", f"fold.valid_line={valid_line}", *(overrides or [])]
-    settings = load(RunSettings, [], options)
+    options = {"fold.test_line": test_line, "fold.valid_line": valid_line}
+    settings = load(RunSettings, [], overrides or [], options)
     join_ray(needed_cpus(settings))
     with tempfile.TemporaryDirectory() as folder:
         TorchTrainer(
@@ -121,7 +121,7 @@ def main(
             scaling_config=ray.train.ScalingConfig(num_workers=1),
             run_config=ray.train.RunConfig(name="step_cost", storage_path=folder),
         ).fit()
-        samples = np.array(json.loads(Path(folder, "samples.json").read_text()))
+        samples = np.array(json.loads(Path(folder, "samples.json").read_text(encoding="utf-8")))
     ratios = samples[:, 0] / samples[:, 1]
     low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
     figures = {
@@ -139,7 +139,7 @@ def main(
     Console().print_json(data=figures)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(figures, indent=1) + "\n")
+        out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class Watch:
 
 def memory() -> dict[str, float]:
     """Resident and anonymous memory of this process in MB (1e6 bytes)."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     kilobytes = {key: int(fields[key].split()[0]) for key in ("VmRSS", "RssAnon")}
     return {"resident_mb": kilobytes["VmRSS"] * 1.024e-3, "anonymous_mb": kilobytes["RssAnon"] * 1.024e-3}
 
@@ -180,7 +180,7 @@ def main(
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         content = {"pairs": pairs, "elements": elements, "disk_mb": megabytes, "ingest": ingest, "stream": stream}
-        out.write_text(json.dumps(content, indent=1) + "\n")
+        out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ A `UserError` is a sentence: what was wrong, where (file, row, key) and what to 
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -16,6 +17,9 @@ class UserError(Exception):
 
 def command_line(main: Callable[[], None]) -> None:
     """Run `main`; print a `UserError` as `error: ...` on stderr and exit with status 2."""
+    # A name that the terminal's encoding lacks must not end a run at the print of its results.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as error:

@@ -6,6 +6,7 @@ absence of a peak is only evidence where peaks were looked for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -23,8 +24,9 @@ from data_pipeline.text_tables import open_bytes
 
 def peak_files(settings: PeakSettings, lines: list[str], root: Path) -> dict[tuple[int, int], Path]:
     """The file of each (line index, mark index)."""
+    parts = re.split(r"(\{line\}|\{mark\})", settings.pattern)
     return {
-        (c, k): root / settings.pattern.format(line=line, mark=mark)
+        (c, k): root / "".join({"{line}": line, "{mark}": mark}.get(part, part) for part in parts)
         for c, line in enumerate(lines)
         for k, mark in enumerate(settings.marks)
     }

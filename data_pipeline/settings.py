@@ -1,25 +1,32 @@
 """Typed settings: the base class every owner derives from, and the one way they are read.
 
 Each room declares its settings next to the code that uses them, as subclasses of `Settings`; a field's docstring is its
-documentation, its bounds are checked, unknown keys are errors. `load` merges YAML presets (left to right) and dotted
-`key.sub=value` overrides with OmegaConf, then validates with pydantic; every complaint names the key and the range.
-Both are read as YAML 1.2, because to 1.1 (OmegaConf's own reader) `on` and `off` are truth values, even as keys.
+documentation, its bounds are checked, unknown keys are errors. `load` merges YAML presets (left to right), options and
+dotted `key.sub=value` overrides, then validates with pydantic; every complaint names the key and the range.
+
+Presets and overrides are YAML 1.2 in which the field's type decides (settings_text.py); the value of an option is data
+and is not parsed at all. Nothing refers to anything: `${HOME}` in a value is seven characters, so no variable of
+somebody's environment can get into the settings that a run stores.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+import re
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from data_pipeline.errors import UserError
+from data_pipeline.settings_text import read_file, read_override
+
+SHOWN = reprlib.Repr()
+"""How a wrong value is shown: whole while it is short."""
+SHOWN.maxstring = SHOWN.maxother = 200
+SHOWN.maxlevel = 3
 
 
 class Settings(BaseModel):
@@ -33,27 +40,38 @@ class Settings(BaseModel):
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
-def load(cls: type[SettingsT], presets: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> SettingsT:
-    """Read settings of type `cls` from YAML `presets` and `key=value` `overrides`; later ones win.
+def _written_out(path: str) -> str:
+    if path.startswith("~") or "${" in path or re.match(r"\$\w+/", path):
+        raise ValueError("~ and variables are not replaced in settings; write the path itself")
+    return path
 
-    Raises `UserError` naming the file or key, what was wrong with it, and the accepted values.
+
+PathText = Annotated[str, AfterValidator(_written_out)]
+"""A path or file name, in which `~` and `${...}` are sure to be meant to be replaced."""
+
+
+def load(
+    cls: type[SettingsT],
+    presets: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> SettingsT:
+    """Read settings of type `cls` from YAML `presets`, `options` and `key=value` `overrides`; later ones win.
+
+    `options` are {dotted key: value}, taken as they are; those that are None were not given. Raises `UserError` naming
+    the file or key, what was wrong with it, and the accepted values.
     """
-    tree = OmegaConf.create()
+    tree: dict[str, Any] = {}
     for preset in presets:
-        tree = _merge(tree, _read_yaml(Path(preset)), str(preset))
-    for override in overrides:
-        if "=" not in override:
-            raise UserError(f"override '{override}' is not of the form key=value, for example optimiser.lr=1e-3")
-        try:
-            key, _, value = override.partition("=")
-            parsed = OmegaConf.create()
-            OmegaConf.update(parsed, key, YAML(typ="safe", pure=True).load(value))
-        except (OmegaConfBaseException, YAMLError) as error:
-            raise UserError(f"override '{override}' cannot be read: {_told(error)}") from error
-        tree = _merge(tree, parsed, f"override '{override}'")
+        tree = _merged(tree, read_file(cls, Path(preset)))
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    for key, value in [*given.items(), *(read_override(cls, override) for override in overrides)]:
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        tree = _merged(tree, value)
     files = ", ".join(map(str, presets))
-    where = f"{files} and the command line" if files and overrides else files or "settings"
-    return validate(cls, OmegaConf.to_container(tree, resolve=True), where=where)
+    where = f"{files} and the command line" if files and (overrides or given) else files or "settings"
+    return validate(cls, tree, where=where)
 
 
 def validate(cls: type[SettingsT], content: Any, where: str) -> SettingsT:
@@ -64,30 +82,14 @@ def validate(cls: type[SettingsT], content: Any, where: str) -> SettingsT:
         raise UserError(f"{where}: " + "; ".join(_sentences(cls, error))) from error
 
 
-def _merge(tree: DictConfig | ListConfig, more: Any, where: str) -> Any:
-    try:
-        return OmegaConf.merge(tree, more)
-    except (OmegaConfBaseException, TypeError, ValueError) as error:
-        raise UserError(f"{where} cannot be merged: {error}") from error
-
-
-def _read_yaml(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f"settings file {path} does not exist")
-    try:
-        content = YAML(typ="safe", pure=True).load(path)
-        if not isinstance(content, dict | None):
-            raise UserError(f"settings file {path} must hold 'key: value' lines, not a list or a single value")
-        return OmegaConf.create(content or {})
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"settings file {path} is not valid YAML: {_told(error)}") from error
-
-
-def _told(error: Exception) -> str:
-    """A parser's complaint on one line, with the place where it knows it."""
-    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
-        return f"{error.problem} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
-    return " ".join(str(error).split())
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` over `below`: mappings are merged key by key, everything else is replaced."""
+    both = {
+        key: _merged(below[key], value)
+        for key, value in above.items()
+        if isinstance(value, dict) and isinstance(below.get(key), dict)
+    }
+    return below | above | both
 
 
 def _sentences(cls: type[Settings], error: ValidationError) -> Iterator[str]:
@@ -101,7 +103,9 @@ def _sentences(cls: type[Settings], error: ValidationError) -> Iterator[str]:
             )
         else:
             message = problem["msg"]
-            yield f"key '{key}' has value {problem['input']!r}: {message[0].lower()}{message[1:]}"
+            if problem["input"] is None and problem["type"] == "string_type":
+                message += ' (if it is the word "null" or "~", put it in quotes)'
+            yield f"key '{key}' has value {SHOWN.repr(problem['input'])}: {message[0].lower()}{message[1:]}"
 
 
 def _keys(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -265,7 +265,7 @@ def read_manifest(path: Path) -> Manifest:
     if not file.is_file():
         raise UserError(f"{path} is not a store: it has no manifest.json; give the folder that ingest wrote")
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is damaged ({error}); ingest the store again or restore the file") from error
     version = content.get("schema_version") if isinstance(content, dict) else None

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from data_pipeline.settings import Settings
+from data_pipeline.settings import PathText, Settings
 from data_pipeline.store import KINDS, Kind
 
 Column = str | Annotated[int, Field(ge=1)]
@@ -83,7 +83,7 @@ class NameColumns(Settings):
 class PairSource(Settings):
     """What every source of pairs has."""
 
-    file: str
+    file: PathText
     """Table of pairs, plain or gzip, relative to the root."""
     line: str | None = None
     """Cell line of the whole file; otherwise the rows name it."""
@@ -132,9 +132,9 @@ class SequenceTables(PairSource):
 
     format: Literal["sequences"]
     """Chooses this kind of source."""
-    enhancer_sequences: str
+    enhancer_sequences: PathText
     """CSV or FASTA of enhancer sequences, relative to the root."""
-    promoter_sequences: str
+    promoter_sequences: PathText
     """CSV or FASTA of promoter sequences, relative to the root."""
     columns: NameColumns = NameColumns()
     """Columns of the table of pairs."""
@@ -152,7 +152,7 @@ AnyPairSource = Annotated[
 class PeakSettings(Settings):
     """Peak files (BED, plain or gzip), one per line and mark, summarised to one number per (line, element)."""
 
-    pattern: str
+    pattern: PathText
     """File name with `{line}` and `{mark}`, relative to the root; the line as in `lines`."""
     marks: list[str] = Field(min_length=1)
     """Marks to read; each becomes a signal track of enhancers and of promoters."""
@@ -170,13 +170,15 @@ class PeakSettings(Settings):
     def _names_line_and_mark(cls, pattern: str) -> str:
         if "{line}" not in pattern or "{mark}" not in pattern:
             raise ValueError("must contain {line} and {mark}")
+        if others := set(re.findall(r"\{\w*\}", pattern)) - {"{line}", "{mark}"}:
+            raise ValueError(f"only {{line}} and {{mark}} are replaced, not {min(others)}")
         return pattern
 
 
 class SignalTable(Settings):
     """Numbers per pair, comma-separated with a header, joined by the names of the pair's elements and the line."""
 
-    file: str
+    file: PathText
     """Table, plain or gzip, relative to the root."""
     enhancer_column: str = "enh_name"
     """Column of the enhancer's name as the table of pairs has it."""
@@ -197,7 +199,7 @@ class StoreSettings(Settings):
     """Sources of pairs; where the same pair stands in several, the first wins."""
     windows: dict[Kind, int] = Field(default={"enhancer": 2000, "promoter": 2000})
     """Bases stored around an enhancer's centre and a promoter's TSS; even, both 0 for a store without sequences."""
-    root: str = "."
+    root: PathText = "."
     """Folder that file names are relative to, itself relative to the current folder; `--root` overrides it."""
     line_aliases: dict[str, str] = Field(default={})
     """Other names of lines in the files, for example {HeLa: HeLa-S3}."""
@@ -207,7 +209,7 @@ class StoreSettings(Settings):
     """Other names of chromosomes in any file; `20` = `chr20` and `MT` = `chrM` need none."""
     regions: list[str] = Field(default=[])
     """Only pairs with both elements inside these are read: `chr20`, `chrX:1-70000000` (from 1); empty: all pairs."""
-    genome: list[str] = Field(default=[])
+    genome: list[PathText] = Field(default=[])
     """FASTA files of the genome (plain, gzip or bgzip), relative to the root."""
     peaks: PeakSettings | None = None
     """Peak files for signals of elements."""

@@ -122,7 +122,9 @@ def _write(folder: Path, model: dict[str, Tensor], optimiser: dict[str, Tensor],
     for name, tensors in zip(FILES, (model, optimiser), strict=True):
         save_file({key: value.contiguous() for key, value in tensors.items()}, folder / name)
     digests = {name: sha256_of(folder / name) for name in FILES}
-    (folder / "state.json").write_text(json.dumps({"sha256": digests, **state.model_dump(mode="json")}, indent=1))
+    (folder / "state.json").write_text(
+        json.dumps({"sha256": digests, **state.model_dump(mode="json")}, indent=1), encoding="utf-8"
+    )
     for file in (*folder.iterdir(), folder):
         _flush(file)
 
@@ -188,7 +190,7 @@ def _read(folder: Path) -> tuple[TrainingState, dict[str, str]]:
     if not file.is_file():
         raise UserError(f"{folder} is not a checkpoint: it has no state.json")
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         digests = content.pop("sha256")
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError) as error:
         raise UserError(f"{file} is damaged ({error!r}); remove {folder} to use an earlier checkpoint") from error

@@ -217,7 +217,7 @@ def _checksum(content: dict[str, Any]) -> str:
 
 def _described(file: Path) -> ModelDescription:
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is damaged ({error}); copy or export the model again") from error
     version = content.get("format_version") if isinstance(content, dict) else None
@@ -244,8 +244,8 @@ def _calibration(run: Path, checkpoint: str) -> FrozenCalibration | None:
     if not report.is_file() or not file.is_file():
         return None
     try:
-        evaluated = json.loads(report.read_text())["context"]["checkpoint"]
-        calibration = Calibration.from_dict(json.loads(file.read_text()))
+        evaluated = json.loads(report.read_text(encoding="utf-8"))["context"]["checkpoint"]
+        calibration = Calibration.from_dict(json.loads(file.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(f"the report in {run / 'report'} is damaged ({error!r}); evaluate the run again") from error
     return FrozenCalibration(**calibration.to_dict()) if evaluated == checkpoint else None

@@ -5,6 +5,7 @@ python distributed/export.py --run runs/NAME --out models/NAME
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,7 @@ def print_description(description: ModelDescription, console: Console) -> None:
     else:
         rows["calibration"] = (
             "none, so there will be logits but no probabilities; "
-            f"run evaluate.py --run runs/{origin.run} and export again for them"
+            f"run evaluate.py --run {shlex.quote(f'runs/{origin.run}')} and export again for them"
         )
     for name, value in rows.items():
         console.print(f"{name:<12}{value}", soft_wrap=True, highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from pathlib import Path
@@ -18,6 +19,12 @@ def check_name(what: str, name: str) -> None:
         raise UserError(f"{what} name '{name}' may only have letters, digits, '.', '_' and '-'")
 
 
+def name_of_now(about: str) -> str:
+    """A valid name for what the user did not name: from `about`, where other characters become '-', and the time."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", about).strip("-._")[:60]
+    return f"{plain or 'unnamed'}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
 def read_record_of(what: str, cls: type[SettingsT], folder: Path, name: str) -> SettingsT:
     """The record of the `what` in `folder`, in its file `name`; raises `UserError` if it is missing or damaged."""
     file = folder / name
@@ -29,7 +36,7 @@ def read_record_of(what: str, cls: type[SettingsT], folder: Path, name: str) -> 
 def read_json(cls: type[SettingsT], file: Path) -> SettingsT:
     """The content of an existing JSON `file` as `cls`; raises `UserError` if it is damaged."""
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
     return validate(cls, content, str(file))

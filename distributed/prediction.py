@@ -6,6 +6,7 @@ Labels are not read and the store is not written to. The table and the record be
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,8 @@ def print_match(store: MatchedStore, model: ModelDescription, console: Console) 
         notes.append("line features taken as missing, because the input has none")
     if model.calibration is None:
         notes.append(
-            f"no probabilities: the model has no calibration; run evaluate.py --run runs/{model.origin.run} first"
+            "no probabilities: the model has no calibration; run evaluate.py --run "
+            f"{shlex.quote(f'runs/{model.origin.run}')} first"
         )
     for note in notes:
         console.print(f"note: {note}", soft_wrap=True, highlight=False)

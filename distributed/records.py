@@ -67,7 +67,7 @@ class Records:
         self._board.close()
 
     def _append(self, name: str, values: dict[str, Any]) -> None:
-        with (self._run / name).open("a") as file:
+        with (self._run / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
     def _show(self, prefix: str, step: int, values: dict[str, float]) -> None:
@@ -163,7 +163,7 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     """The records in `file`, in order; a half-written last line is left out."""
     if not file.is_file():
         return []
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 

@@ -129,7 +129,7 @@ def held(run: Path) -> Iterator[None]:
 
     The file then names this holder, so that workers that outlive a killed driver for a moment see that they are late.
     """
-    with (run / _HELD).open("a") as file:
+    with (run / _HELD).open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -143,7 +143,7 @@ def held(run: Path) -> Iterator[None]:
 def holder(run: Path) -> str:
     """Who holds `run`, or held it last; another word for every driver."""
     file = run / _HELD
-    return file.read_text() if file.is_file() else ""
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
 @contextlib.contextmanager

@@ -91,7 +91,7 @@ def use_token(path: Path | None) -> None:
     chosen = path or Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token"))
     file = chosen.expanduser()
     if file.is_file():
-        if not file.read_text().strip():
+        if not file.read_text(encoding="utf-8").strip():
             raise UserError(f"token file {file} is empty; make one with `ray get-auth-token --generate`")
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)}
         os.environ.pop("RAY_AUTH_TOKEN", None)
@@ -156,8 +156,9 @@ def follow(client: JobSubmissionClient, name: str) -> int:
 
 
 def _ways_on(address: str, name: str) -> str:
-    program = f"python distributed/submit.py --address {address}"
-    return f"  follow it:  {program} --logs {name}\n  stop it:    {program} --stop {name}"
+    program = ["python", "distributed/submit.py", "--address", address]
+    follow, stop = (shlex.join([*program, option, name]) for option in ("--logs", "--stop"))
+    return f"  follow it:  {follow}\n  stop it:    {stop}"
 
 
 @contextmanager

@@ -7,12 +7,11 @@ Run it again with --resume after a crash: it goes on with the next episode, on a
 
 from __future__ import annotations
 
-import datetime
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import ray
 import ray.train
 import typer
 from ray.exceptions import RayActorError
@@ -35,6 +34,7 @@ from distributed.checkpoint import (
     set_aside_damaged,
 )
 from distributed.cluster import join_ray, needed_cpus, resolve_device
+from distributed.identities import name_of_now
 from distributed.records import Progress
 from distributed.runs import check_claim, claim, held
 from distributed.settings import RunSettings
@@ -166,8 +166,8 @@ def _sentence(error: WorkerGroupError, run: Path, max_failures: int) -> UserErro
 def main(
     store: Annotated[Path, typer.Option(help="Store to train on.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value.")] = None,
-    test_line: Annotated[str, typer.Option(help="Line whose labels only the final report may see.")] = "",
-    valid_line: Annotated[str, typer.Option(help="Line for early stopping and thresholds.")] = "",
+    test_line: Annotated[str | None, typer.Option(help="Line whose labels only the final report may see.")] = None,
+    valid_line: Annotated[str | None, typer.Option(help="Line for early stopping and thresholds.")] = None,
     workers: Annotated[int, typer.Option(help="Training workers; 0: as the settings say.")] = 0,
     name: Annotated[str, typer.Option(help="Name of the run; default: test line and time.")] = "",
     runs: Annotated[Path, typer.Option(help="Folder of runs; on a cluster one that all hosts see.")] = Path("runs"),
@@ -175,20 +175,19 @@ def main(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
 ) -> None:
     """Train one fold and print where its best checkpoint is."""
-    options = [f"fold.test_line={test_line}"] * bool(test_line) + [f"fold.valid_line={valid_line}"] * bool(valid_line)
-    options += [f"workers.count={workers}"] * bool(workers)
-    settings = load(RunSettings, config or [], options + list(overrides or []))
+    options = {"fold.test_line": test_line, "fold.valid_line": valid_line, "workers.count": workers or None}
+    settings = load(RunSettings, config or [], overrides or [], options)
     for sentence in settings.objective.unread():
         print(f"warning: {sentence}", file=sys.stderr)
     if resume and not name:
         raise UserError("--resume needs the --name of the run to continue")
-    name = name or f"{settings.fold.test_line}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    name = name or name_of_now(settings.fold.test_line)
     run = train(settings, store, runs, name, resume)
     best = best_checkpoint(run)
     state = read_state(best)
     print(f"run        {run}")
     print(f"best       {best.name}, validation average precision {state.score:.4f} on {settings.fold.valid_line}")
-    print(f"evaluate   python distributed/evaluate.py --run {run}", flush=True)
+    print(f"evaluate   {shlex.join(['python', 'distributed/evaluate.py', '--run', str(run)])}", flush=True)
 
 
 if __name__ == "__main__":

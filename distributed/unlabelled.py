@@ -116,4 +116,4 @@ def _column(entry: str) -> tuple[str, str | int]:
     key, equals, column = entry.partition("=")
     if not equals:
         raise UserError(f"--column '{entry}' is not of the form key=column, for example enhancer_chrom=chrom1")
-    return key, int(column) if column.isdigit() else column
+    return key, int(column) if column.isdecimal() else column

@@ -167,7 +167,7 @@ def _range(field: FieldInfo) -> str:
 
 def main(out: Annotated[Path, typer.Option(help="Where to write the page.")] = PAGE) -> None:
     """Write the page of all settings."""
-    out.write_text(page())
+    out.write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

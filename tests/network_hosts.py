@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
+import shlex
 import shutil
 import signal
 import socket
@@ -96,7 +97,8 @@ def network_of(count: int) -> Iterator[Network]:
 
     Raises `HostsUnavailableError` where root rights, a tool or a free address range is missing.
     """
-    _require_rights_and_tools()
+    if missing := what_is_missing():
+        raise HostsUnavailableError(f"test hosts cannot be made: {missing}")
     with ExitStack() as stack:
         stack.enter_context(_alone_on_this_machine())
         remove_leftovers()
@@ -150,18 +152,16 @@ def links() -> list[str]:
     return [name for name in listed if name.startswith(PREFIX)]
 
 
-def _require_rights_and_tools() -> None:
-    if os.geteuid() != 0:
-        raise HostsUnavailableError(
-            "the cluster test makes network namespaces and needs root: run it as root, or leave it out with "
-            "`pytest -m 'not cluster'`"
-        )
+def what_is_missing() -> str:
+    """What this machine lacks for test hosts, and what to do about it; empty where nothing is missing."""
     packages = sorted({package for tool, package in _TOOLS.items() if _tool(tool) is None})
     if packages:
-        raise HostsUnavailableError(
-            f"the cluster test needs programs that are not installed: run `apt-get install {' '.join(packages)}`, or "
-            "leave it out with `pytest -m 'not cluster'`"
-        )
+        return f"they need programs that are not installed: run `apt-get install {' '.join(packages)}`"
+    if os.geteuid() != 0:
+        return "they make network namespaces and need root: be root"
+    if subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True).returncode:
+        return "they make network namespaces, which this machine forbids even to root: use one that is no container"
+    return ""
 
 
 def _require_free_subnet() -> None:
@@ -175,7 +175,7 @@ def _require_free_subnet() -> None:
 @contextmanager
 def _alone_on_this_machine() -> Iterator[None]:
     """Hold a lock that the kernel releases however this process ends."""
-    with Path(f"/run/lock/{PREFIX}.lock").open("w") as lock:
+    with Path(f"/run/lock/{PREFIX}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -271,7 +271,7 @@ def _wait_for_ssh(host: Host) -> None:
 
 def _command_line(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").replace("\0", " ").strip()
     except (FileNotFoundError, ProcessLookupError):
         return ""
 
@@ -291,5 +291,5 @@ def _tool(name: str) -> str | None:
 def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()}")
+        raise RuntimeError(f"`{shlex.join(command)}` ended with {done.returncode}: {done.stderr.strip()}")
     return done.stdout

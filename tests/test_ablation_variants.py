@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tiny_ablation import record, variant
+from tiny_sources import build
 from tiny_training import TINY_RUN, tiny_settings, tiny_store
 
 from data_pipeline.errors import UserError
@@ -14,7 +16,8 @@ from data_pipeline.store import Store
 from distributed.settings import RunSettings
 from model.objective import TrainingModule
 from model.term_registry import TERMS
-from tune.ablate import cell_settings, check_variants, choose_folds, describe
+from tune.ablate import cell_settings, check_variants, describe
+from tune.ablation_folds import choose_folds
 from tune.ablation_identity import AblationRecord, check_ablation, claim_ablation, read_ablation
 from tune.ablation_run import Cell, CellTask, run_cell
 from tune.variants import DEFAULT, Variant, load_variants, resolve, unmet
@@ -158,6 +161,35 @@ def test_folds_are_those_asked_for(
     store: Store, folds: list[str], tests: list[str], overrides: list[str], chosen: list[tuple[str, str]]
 ) -> None:
     assert choose_folds(store, tiny_settings(*overrides), folds, tests) == chosen
+
+
+ODD = ["a", "b", "a,b", "c: d", "e f", "HeLa, S3", "K562 #2"]
+
+
+def odd_store(folder: Path) -> Store:
+    """A store of distances whose lines are called `ODD`."""
+    starts = [10_000 * k for k in range(4)] * len(ODD)
+    chroms = {f"{kind}_chrom": "chr1" for kind in ("enhancer", "promoter")}
+    table = pd.DataFrame({"line": [line for line in ODD for _ in range(4)], "label": [0, 1] * 2 * len(ODD), **chroms})
+    for kind, offset in (("enhancer", 0), ("promoter", 5000)):
+        table[f"{kind}_start"] = [start + offset for start in starts]
+        table[f"{kind}_end"] = table[f"{kind}_start"] + 200
+    table.to_csv(folder / "pairs.csv", index=False)
+    source = {"format": "csv", "file": "pairs.csv", "columns": {"line": "line"}}
+    content = {"lines": ODD, "root": str(folder), "pairs": [source], "windows": {"enhancer": 0, "promoter": 0}}
+    return build(content, folder / "store")
+
+
+def test_names_of_lines_may_hold_what_separates_them(tmp_path: Path) -> None:
+    store, settings = odd_store(tmp_path), tiny_settings("fold.valid_line=K562 #2")
+    assert choose_folds(store, settings, ["c: d:HeLa, S3, e f:a"], []) == [("c: d", "HeLa, S3"), ("e f", "a")]
+    assert choose_folds(store, settings, [], ["HeLa, S3, c: d", "a,"]) == [
+        ("HeLa, S3", "K562 #2"), ("c: d", "K562 #2"), ("a", "K562 #2")
+    ]  # fmt: skip
+    assert choose_folds(store, settings, ["e f:"], []) == [("e f", "K562 #2")]
+    for option, words in (("--test-lines", ([], ["a,b"])), ("--folds", (["a:a,b"], []))):
+        with pytest.raises(UserError, match=rf"{option} '.*a,b' can be read in two ways"):
+            choose_folds(store, settings, *words)
 
 
 def test_unknown_lines_and_folds_named_twice_are_refused(store: Store) -> None:

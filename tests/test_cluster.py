@@ -1,7 +1,7 @@
 """A real cluster of two hosts, each a network namespace of this machine: up, submit, follow, down, and nothing left.
 
-Needs root and the programs that `network_hosts` names; where they are missing these tests fail and say so. The cluster
-is started once for all tests of this file that use it, and the last of them stops it.
+Needs root and the programs that `network_hosts` names; where they are missing conftest.py leaves these tests out. The
+cluster is started once for all tests of this file that use it, and the last of them stops it.
 """
 
 from __future__ import annotations

@@ -24,12 +24,6 @@ pytestmark = pytest.mark.real_data
 
 
 def shipped(name: str, out: Path) -> Store:
-    if not (DATA / "bengi").is_dir():
-        pytest.fail(
-            "this test needs real input: put the public files of docs/data.md at ../shared/data beside the repository, "
-            "or leave these tests out with -m 'not real_data'",
-            pytrace=False,
-        )
     ingest(load(StoreSettings, [REPOSITORY / f"configs/stores/{name}.yaml"]), out, root=DATA)
     return Store.open(out, verify="full")
 

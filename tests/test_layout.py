@@ -39,7 +39,7 @@ NO_MODEL_IMPORTS = {"ray", "deepspeed", "io", "os", "pathlib", "pyarrow", "shuti
 
 def imports(file: Path) -> Iterator[str]:
     """Dotted names of the modules that `file` imports, anywhere in it."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -84,6 +84,19 @@ def test_no_module_hides_one_of_the_standard_library_or_has_a_name_that_says_not
     assert names([file for file in SOURCES if file.stem in banned]) == []
 
 
+def test_text_files_are_read_and_written_as_utf_8() -> None:
+    # The linter sees this only where it can tell that something is a path.
+    unsaid = [
+        f"{file.relative_to(PROJECT)}:{node.lineno}"
+        for file in SOURCES
+        if file.parent.name != "tests"
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("read_text", "write_text")
+        if "encoding" not in [word.arg for word in node.keywords]
+    ]
+    assert unsaid == []
+
+
 @pytest.mark.parametrize("preset", sorted((PROJECT / "configs").rglob("*.yaml")), ids=lambda file: file.stem)
 def test_preset_loads_as_the_settings_of_its_folder(preset: Path) -> None:
     load(PRESETS[preset.relative_to(PROJECT / "configs").parts[0]], [preset])
@@ -91,14 +104,14 @@ def test_preset_loads_as_the_settings_of_its_folder(preset: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_relative_links_of_a_page_lead_to_files(page: Path) -> None:
-    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text())
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_scripts_and_presets_named_on_a_page_exist(page: Path) -> None:
     folders = "|".join((*ROOMS, "bench", "configs"))
-    named = re.findall(rf"(?<![\w./-])(?:{folders})/[\w/.-]*\.(?:py|yaml)\b", page.read_text())
+    named = re.findall(rf"(?<![\w./-])(?:{folders})/[\w/.-]*\.(?:py|yaml)\b", page.read_text(encoding="utf-8"))
     assert sorted({path for path in named if not (PROJECT / path).is_file()}) == []
 
 

@@ -9,6 +9,7 @@ import pytest
 from tiny_training import tiny_settings
 
 from data_pipeline.errors import UserError
+from distributed.identities import check_name, name_of_now
 from distributed.runs import check_claim, claim, held, holder, read_record
 from distributed.settings import RunSettings
 
@@ -121,3 +122,13 @@ def test_workers_can_tell_that_another_driver_took_their_run(tmp_path: Path) -> 
             assert holder(run) == first
         seen.add(first)
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "start"),
+    [("HeLa-S3 (rep 1)", "HeLa-S3-rep-1-2"), ("+/+ LI", "LI-2"), ("é", "unnamed-2"), ("x" * 200, "x" * 60 + "-2")],
+)
+def test_a_name_nobody_gave_is_valid_whatever_the_line_is_called(line: str, start: str) -> None:
+    name = name_of_now(line)
+    check_name("run", name)
+    assert name.startswith(start)

@@ -18,7 +18,7 @@ import ray
 import torch
 from tiny_training import TINY_RUN, tiny_fold, tiny_plan, tiny_settings, tiny_store
 
-from data_pipeline.errors import command_line
+from data_pipeline.errors import UserError, command_line
 from data_pipeline.store import Store
 from distributed.checkpoint import Identity, TrainingState, load_checkpoint, save_checkpoint
 from distributed.runs import claim
@@ -219,3 +219,14 @@ def test_the_command_itself_prints_one_line_and_no_traceback(tmp_path: Path) -> 
     assert done.stdout == ""
     assert done.stderr.startswith("error: store nowhere does not exist; make one with")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["K562 #2", "5637", "yes", "[a", "a: b", "null", "${x}", "'s", 'a "b"', "sim4 ", "=", ""]
+)
+def test_the_line_of_an_option_is_the_users_text(store: Store, tmp_path: Path, line: str) -> None:
+    words = ["--store", str(store.path), "--runs", str(tmp_path / "runs"), "--test-line", line, "--valid-line", "sim3"]
+    with pytest.raises(UserError) as caught:
+        app(words, standalone_mode=False)
+    unknown = f"store {store.path} has no cell line '{line}'; it has" if line else "fold.test_line is not set"
+    assert str(caught.value).startswith(unknown)

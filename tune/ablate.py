@@ -9,7 +9,6 @@ on with --resume: what is finished is not repeated, and a run that failed is tri
 
 from __future__ import annotations
 
-import datetime
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,9 +25,11 @@ from data_pipeline.folds import resolve_fold
 from data_pipeline.plan import Plan
 from data_pipeline.store import Store
 from distributed.cluster import SPARE_CPUS
+from distributed.identities import name_of_now
 from distributed.runs import held
 from distributed.settings import RunSettings
 from distributed.train import check_model, open_verified
+from tune.ablation_folds import Folds, choose_folds
 from tune.ablation_identity import (
     OUTCOMES,
     RUNS,
@@ -46,8 +47,6 @@ from tune.trial import economical
 from tune.variants import DEFAULT, Variant, differences, load_variants, resolve, unmet
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-Folds = list[tuple[str, str]]
 
 
 def ablate(
@@ -131,32 +130,6 @@ def check_variants(store: Store, cells: Sequence[Cell], settings: dict[str, RunS
             check_model(store, fold, own)
         except UserError as error:
             raise UserError(f"variant '{cell.variant}': {error}") from error
-
-
-def choose_folds(store: Store, settings: RunSettings, folds: Sequence[str], test_lines: Sequence[str]) -> Folds:
-    """(test line, validation line) of each fold: `folds` as TEST:VALID, or `test_lines`, or the one of `settings`.
-
-    A test line without a validation line gets the one of `settings`, or the next line of the store that is neither it
-    nor named for training. Raises `UserError`.
-    """
-    pairs = [fold.partition(":") for fold in folds] or [(line, "", "") for line in test_lines]
-    pairs = pairs or [(settings.fold.test_line, ":", settings.fold.valid_line)]
-    chosen = [(test, valid or _next_line(store, settings, test)) for test, _, valid in pairs]
-    for line in (line for fold in chosen for line in fold):
-        if line not in store.lines:
-            raise UserError(f"the store has no line '{line}'; --folds and --test-lines take {', '.join(store.lines)}")
-    if len(set(chosen)) < len(chosen):
-        raise UserError("a fold is named twice; every run would be there twice")
-    return chosen
-
-
-def _next_line(store: Store, settings: RunSettings, test_line: str) -> str:
-    if settings.fold.valid_line not in ("", test_line):
-        return settings.fold.valid_line
-    place = store.lines.index(test_line) if test_line in store.lines else 0
-    order = [*store.lines[place + 1 :], *store.lines[:place]]
-    # With named training lines, one of them is given up only where no other is left.
-    return next((line for line in order if line not in settings.fold.train_lines), order[0] if order else "")
 
 
 class Progress:
@@ -248,8 +221,10 @@ def main(
     overrides: Annotated[list[str] | None, typer.Argument(help="Base settings as key=value.")] = None,
     config: Annotated[list[Path] | None, typer.Option(help="YAML presets of the base, later ones win.")] = None,
     only: Annotated[str, typer.Option(help="Names of variants to run, by comma; default: all.")] = "",
-    folds: Annotated[str, typer.Option(help="Folds as TEST:VALID, by comma.")] = "",
-    test_lines: Annotated[str, typer.Option(help="Test lines by comma; validation lines are chosen.")] = "",
+    folds: Annotated[list[str] | None, typer.Option(help="Folds as TEST:VALID, by comma; may be repeated.")] = None,
+    test_lines: Annotated[
+        list[str] | None, typer.Option(help="Test lines by comma; validation lines are chosen; may be repeated.")
+    ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds by comma.")] = "0",
     workers: Annotated[int, typer.Option(help="Training workers per run; 0: as the settings say.")] = 0,
     concurrent: Annotated[int, typer.Option(help="Runs at a time; 0: as many as fit.")] = 0,
@@ -265,9 +240,9 @@ def main(
     settings |= {variant.name: resolve(variant, config or [], given) for variant in chosen}
     if resume and not name:
         raise UserError("--resume needs the --name of the ablation to continue")
-    folder = runs / (name or f"{variants.stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    folder = runs / (name or name_of_now(variants.stem))
     opened = open_verified(store)
-    asked = choose_folds(opened, settings[DEFAULT], _names(folds), _names(test_lines))
+    asked = choose_folds(opened, settings[DEFAULT], folds or [], test_lines or [])
     record = describe(chosen, settings, opened, asked, _numbers(seeds), pairs_per_quadrant)
     console = Console(width=140)
     console.print(f"ablation   {folder}")

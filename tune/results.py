@@ -7,15 +7,16 @@ it was behind, not how good it is; its row keeps the score with the number of fo
 from __future__ import annotations
 
 import io
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 from rich.table import Table
 
+from data_pipeline.settings_text import yaml_text
 from data_pipeline.store_writer import write_durably
 from distributed.settings import RunSettings
 from tune.space import Point, apply
@@ -79,15 +80,18 @@ def write_preset(point: Point, score: float, lines: list[str], base: RunSettings
     settings = apply(base, point)
     tree = settings.model_dump(mode="json", exclude_defaults=True)
     # A value equal to the default was searched all the same, and must not depend on what the default becomes.
-    preset = OmegaConf.create(tree)
     for key, value in point.items():
-        OmegaConf.update(preset, key, value)
+        *branches, leaf = key.split(".")
+        branch = tree
+        for name in branches:
+            branch = branch.setdefault(name, {})
+        branch[leaf] = value
+    command = shlex.join(["python", "distributed/train.py", "--config", str(folder / PRESET)])
     head = (
         f"# Best settings of search {folder.name}: macro average precision {score:.4f} on validation lines "
-        f"{', '.join(lines)}.\n# Choose a validation line: python distributed/train.py --config {PRESET} "
-        "--valid-line LINE --store ...\n"
+        f"{', '.join(lines)}.\n# Choose a validation line: {command} --valid-line LINE --store ...\n"
     )
-    write_durably(folder / PRESET, (head + OmegaConf.to_yaml(preset)).encode())
+    write_durably(folder / PRESET, head.encode() + yaml_text(tree))
     return folder / PRESET
 
 

@@ -30,6 +30,7 @@ from data_pipeline.settings import load
 from data_pipeline.store import Store
 from distributed.assembly import total_steps
 from distributed.cluster import SPARE_CPUS
+from distributed.identities import name_of_now
 from distributed.runs import held
 from distributed.settings import RunSettings
 from distributed.train import check_model, open_verified
@@ -87,7 +88,8 @@ def inner_lines(store: Store, search: SearchSettings, settings: RunSettings) -> 
     known = [*fold.train_lines, *([fold.valid_line] if fold.valid_line else [])] if fold.train_lines else store.lines
     lines = [line for line in store.lines if line in known and line != fold.test_line]
     if fold.test_line not in store.lines:
-        raise UserError(f"--test-line is not set or unknown; choose one of {', '.join(store.lines)}")
+        wrong = f"the store has no line '{fold.test_line}'" if fold.test_line else "--test-line is not set"
+        raise UserError(f"{wrong}; choose one of {', '.join(store.lines)}")
     if len(lines) < 2:
         raise UserError(f"an inner fold needs a validation line and a training line beside '{fold.test_line}'")
     if search.folds > len(lines):
@@ -223,7 +225,7 @@ def main(
         typer.Argument(help="Settings of the runs as key.sub=value, of the search as search.key=value."),
     ] = None,
     space: Annotated[str, typer.Option(help="Preset of configs/search, or a YAML file.")] = "lambda",
-    test_line: Annotated[str, typer.Option(help="Line that no trial touches.")] = "",
+    test_line: Annotated[str | None, typer.Option(help="Line that no trial touches.")] = None,
     trials: Annotated[int, typer.Option(help="Trials in all; 0: as the space says.")] = 0,
     workers: Annotated[int, typer.Option(help="Training workers per run; 0: as the settings say.")] = 0,
     concurrent: Annotated[int, typer.Option(help="Trials at a time; 0: as many as fit.")] = 0,
@@ -237,11 +239,12 @@ def main(
     given = list(overrides or [])
     own = [item.removeprefix("search.") for item in given if item.startswith("search.")]
     chosen = load_space(space, own + [f"trials={trials}"] * bool(trials))
-    options = [f"fold.test_line={test_line}"] * bool(test_line) + [f"workers.count={workers}"] * bool(workers)
-    settings = load(RunSettings, config or [], options + [item for item in given if not item.startswith("search.")])
+    options = {"fold.test_line": test_line, "workers.count": workers or None}
+    words = [item for item in given if not item.startswith("search.")]
+    settings = load(RunSettings, config or [], words, options)
     if resume and not name:
         raise UserError("--resume needs the --name of the search to continue")
-    folder = runs / (name or f"search-{settings.fold.test_line}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    folder = runs / (name or name_of_now(f"search-{settings.fold.test_line}"))
     console = Console(soft_wrap=True)
     console.print(f"search     {folder}")
     study = search(chosen, settings, store, folder, resume, concurrent)
