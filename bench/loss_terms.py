@@ -40,10 +40,10 @@ from data_pipeline.store import Store
 from data_pipeline.stream import collate, gather, plan_steps
 from distributed.assembly import build_module
 from distributed.engine import learning_rate
+from distributed.leakage import line_information
 from distributed.line_views import view_lines
 from distributed.scoring import Scorer
 from distributed.settings import RunSettings
-from distributed.verify import line_information
 from model.metrics import average_precision
 from model.objective import TrainingModule
 from model.parameters import parameter_groups
