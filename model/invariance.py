@@ -29,8 +29,8 @@ class GrlSettings(TermSettings):
     balanced: bool = True
     """Whether each line counts the same, however many episodes of it are in the step."""
     reversal_epochs: float = Field(default=0.0, ge=0.0, le=10000.0)
-    """Epochs from `start` over which the reversal grows to 1 as 2/(1+e^(-10p))-1, under every balancer; 0 reverses fully
-    from the start."""
+    """Epochs from `start` over which the reversal grows to 1 as 2/(1+e^(-10p))-1, under every balancer; 0 reverses
+    fully from the start."""
 
     @property
     def value_kind(self) -> ValueKind:

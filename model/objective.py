@@ -243,7 +243,7 @@ def _competition_report(total: Tensor, value: TermValue, acts: bool) -> dict[str
 def monitors(scores: Scores, form: str) -> dict[str, Tensor]:
     """() figures of a step's scores: temperature, gates, spread of R over episodes, logits.
 
-    `interaction/sd` is the spread of what has no bound: w R inside the gates of the gated form, the gates of the others.
+    `interaction/sd` is the spread of what has no bound: w R inside the gates of the gated form, else the gates.
     """
     unbounded = torch.logit(scores.gates / 2, eps=1e-6) if form == "gated" else scores.gates
     return {
