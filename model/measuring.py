@@ -28,13 +28,13 @@ class Gradients:
     task: Tensor
     """(K,) norm of the task's gradient at that place."""
     touches: tuple[bool, ...]
-    """(K,) whether the term's graph reaches a shared place at all; the same at every step."""
+    """(K,) whether the term's graph reaches a place that the task's reaches too; the same at every step."""
 
 
 def measure(losses: Sequence[Tensor], places: Sequence[Tensor]) -> Gradients:
     """Gradients of `losses` (task first, each ()) at `places` (each (..., d)), of which h is the first."""
     parts = [_gradients(loss, places) for loss in losses]
-    home = [next((index for index, part in enumerate(own) if part is not None), None) for own in parts[1:]]
+    home = [_shared(own, parts[0]) for own in parts[1:]]
     zero = torch.zeros((), device=places[0].device)
     norms = [[zero if part is None else part.norm() for part in own] for own in parts]
     pairs = list(zip(norms[1:], home, strict=True))
@@ -51,6 +51,12 @@ def length_ratio(loss: Tensor, task: Tensor, parameters: Sequence[Tensor]) -> Te
     """() length of the gradient of `loss` at `parameters` over that of `task`'s; NaN where the task has none."""
     own, main = (_flat(_gradients(each, parameters), list(parameters)).norm() for each in (loss, task))
     return torch.where(main > 0, own / main, torch.full_like(main, torch.nan))
+
+
+def _shared(own: list[Tensor | None], task: list[Tensor | None]) -> int | None:
+    """The first place that both graphs reach."""
+    both = (index for index, parts in enumerate(zip(own, task, strict=True)) if all(part is not None for part in parts))
+    return next(both, None)
 
 
 def _gradients(loss: Tensor, places: Sequence[Tensor]) -> list[Tensor | None]:

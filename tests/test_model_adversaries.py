@@ -36,7 +36,7 @@ BY_GRADIENT = sorted(set(BALANCERS) - set(BY_VALUE))
 
 
 def stream(seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs (6, n, 12) of three lines, label and line each told by dimensions of their own; labels and line."""
+    """Pairs (6, n, 12) of three lines, label and line each told by dimensions of their own; labels and lines."""
     generator = torch.Generator().manual_seed(seed)
     line = torch.arange(6) % LINES
     labels = (torch.rand(6, QUERY, generator=generator) < 0.5).float()

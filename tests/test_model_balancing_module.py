@@ -114,14 +114,14 @@ def test_what_is_measured_is_what_the_trunk_learns_from_where_it_learns_through_
     assert float(report[f"gradient_cosine/{name}"]) == pytest.approx(float(cosine), abs=1e-4)
 
 
-def test_codes_made_of_line_features_are_a_place_of_their_own_beside_a_trunk_that_learns_through_codes() -> None:
-    terms = {"grl": {"on": False}, "corr": {"on": False}, "hcont": {"on": True, "start": 0.0, "ratio": 0.3}}
+def test_a_contrast_on_codes_that_the_task_never_reads_keeps_its_fixed_weight() -> None:
+    terms = {"grl": {"on": False}, "corr": {"on": False}, "hcont": {"on": True, "start": 0.0, "weight": 0.3}}
     torch.manual_seed(0)
-    shape = settings(environment={"encoder": "features", "trunk_gradient": True})
-    objective = ObjectiveSettings.model_validate({"terms": terms, "balance": {"beta": 0.0}})
+    shape, objective = settings(environment={"encoder": "features"}), ObjectiveSettings.model_validate({"terms": terms})
     module = TrainingModule(shape, objective, 0, 2, lines=3)
     _, report = module(episodes(features=2), step=0, epoch=9.0)
-    assert float(report["gradient_ratio/hcont"]) == pytest.approx(0.3, rel=1e-3)
+    assert float(report["weight/hcont"]) == pytest.approx(0.3)
+    assert "gradient_ratio/hcont" not in report
 
 
 def test_a_term_on_fewer_rows_than_the_task_is_compared_by_what_reaches_the_trunk() -> None:
