@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 
 from data_pipeline.errors import UserError
@@ -16,6 +18,16 @@ def check_name(what: str, name: str) -> None:
     """Raise `UserError` unless `name` can name a folder of a `what` everywhere."""
     if not _NAME.match(name):
         raise UserError(f"{what} name '{name}' may only have letters, digits, '.', '_' and '-'")
+
+
+def ways_on(what: str, folder: Path) -> str:
+    """How to continue the `what` in `folder` with the command this process was started with, ready for a shell."""
+    if not folder.is_dir():
+        return f"the {what} {folder} had not begun"
+    words = ["python", *sys.argv]
+    words += [] if "--resume" in words else ["--resume"]
+    words += [] if any(word.partition("=")[0] == "--name" for word in words) else ["--name", folder.name]
+    return f"what {what} {folder} has saved is whole; continue with\n  {shlex.join(words)}"
 
 
 def read_record_of(what: str, cls: type[SettingsT], folder: Path, name: str) -> SettingsT:

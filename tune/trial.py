@@ -20,9 +20,9 @@ from ray.train import ControllerError, WorkerGroupError
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
 from distributed.checkpoint import TrainingState, checkpoints, set_aside_damaged
-from distributed.runs import claim, held
+from distributed.fit import fit
+from distributed.runs import claim, held, record_device
 from distributed.settings import RunSettings
-from distributed.train import fit
 from tune.space import Point, apply
 from tune.study import FoldScore
 
@@ -78,6 +78,7 @@ def train_run(
     run = claim(runs, name, run.is_dir(), store, checksum, settings)
     with held(run):
         set_aside_damaged(run)
+        record_device(run, device)
         done = checkpoints(run)
         if not (done and done[-1][1].finished):
             fit(settings, store, run, device)
