@@ -20,6 +20,8 @@ from distributed.local_ray import first_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a disk or a quota that is used up."""
+FULL_SAYS = ("No space left on device", "Disk quota exceeded")
+"""How libraries that are not written in Python say it, in exceptions of their own."""
 
 MISTAKES = {
     "ray.ObjectStoreFullError": "Ray's object store is full: give it more memory, or lower stream.prefetch, "
@@ -100,6 +102,8 @@ def mistake(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
         return _of_the_system(error)
+    if any(sign in str(error) for sign in FULL_SAYS):
+        return f"the disk is full ({first_line(error)}): make room"
     if isinstance(error, RuntimeError) and "allocate memory" in str(error):
         return MISTAKES["builtins.MemoryError"]
     return _listed(error, MISTAKES)

@@ -111,19 +111,20 @@ def loopback_interface() -> str:
 
 
 def ray_folder() -> Path:
-    """Where Ray keeps sockets and logs: `ray-UID` in RAY_TMPDIR, the folder for temporary files, or /tmp.
+    """Where Ray keeps sockets and logs: `ray-UID/ray` in RAY_TMPDIR, the folder for temporary files, or /tmp.
 
-    The first of them whose name is short enough and that can be written; it is made private. Raises `UserError`.
+    The first of them whose name is short enough and that can be written. `ray-UID` is made private; what is in it Ray
+    opens to everyone. Raises `UserError`.
     """
     name = f"ray-{os.getuid()}"
     tried = [os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR"), "/tmp", "/var/tmp", "/dev/shm"]
     for parent in dict.fromkeys(Path(folder).absolute() for folder in tried if folder):
-        folder = parent / name
-        if len(os.fsencode(folder)) <= LONGEST_FOLDER and _is_private(folder):
+        folder = parent / name / "ray"
+        if len(os.fsencode(folder)) <= LONGEST_FOLDER and _is_private(folder.parent):
             return folder
     raise UserError(
         "Ray finds no folder for its sockets: none of RAY_TMPDIR, TMPDIR, /tmp, /var/tmp and /dev/shm can be written "
-        f"and has a name of at most {LONGEST_FOLDER - len(name) - 1} bytes; set RAY_TMPDIR to one"
+        f"and has a name of at most {LONGEST_FOLDER - len(f'/{name}/ray')} bytes; set RAY_TMPDIR to one"
     )
 
 
