@@ -70,8 +70,10 @@ def _attempt(settings: RunSettings, store: Path, run: Path, device: Device) -> N
         run_config=ray.train.RunConfig(
             name="ray",
             storage_path=str(run.resolve()),
-            failure_config=ray.train.FailureConfig(
-                max_failures=0, controller_failure_limit=0, max_preemption_failures=0
+            failure_config=ray.train.FailureConfig(  # mypy takes it for that of Ray Train's former version
+                max_failures=0,
+                controller_failure_limit=0,  # type: ignore[call-arg]
+                max_preemption_failures=0,
             ),
         ),
     )

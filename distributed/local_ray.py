@@ -77,9 +77,10 @@ def start(cpus: int, gpus: int | None = None) -> None:
             _node_ip_address=ADDRESS,
             _temp_dir=str(folder),
         )
-    except (RuntimeError, ConnectionError, OSError, TimeoutError) as error:
+    except Exception as error:  # of whatever kind: a node that is late is an `Exception`
         raise UserError(
-            f"Ray cannot be started on this machine ({first_line(error)}); its logs are in {folder}/session_latest/logs"
+            f"Ray cannot be started on this machine ({first_line(error)}); if it is busy, start again when it is less "
+            f"so, else see the logs in {folder}/session_latest/logs"
         ) from error
 
 

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import ray.train
+import ray.train.torch
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray

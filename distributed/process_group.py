@@ -36,7 +36,7 @@ class LoopbackConfig(TorchConfig):
 class LoopbackBackend(_TorchBackend):
     """Ray Train's way to set up torch, but for the address of the meeting place."""
 
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
         """Let worker 0 listen, then all of them meet there."""
         port = worker_group.execute_single(0, _listen)
         worker_group.execute(_set_torch_distributed_env_vars)
@@ -53,6 +53,6 @@ def _listen() -> int:
 
 def _meet(port: int, rank: int, world: int, backend: str, seconds: int) -> None:
     limit = datetime.timedelta(seconds=seconds)
-    own = {"master_listen_fd": _listening.pop().detach()} if rank == 0 else {}
-    store = dist.TCPStore("127.0.0.1", port, world, is_master=rank == 0, timeout=limit, **own)
+    own = _listening.pop().detach() if rank == 0 else None
+    store = dist.TCPStore("127.0.0.1", port, world, is_master=rank == 0, timeout=limit, master_listen_fd=own)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=limit)
