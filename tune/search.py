@@ -30,6 +30,7 @@ from data_pipeline.settings import load
 from data_pipeline.store import Store
 from distributed.assembly import total_steps
 from distributed.cluster import SPARE_CPUS
+from distributed.failures import failure_of
 from distributed.identities import ways_on
 from distributed.runs import held
 from distributed.settings import RunSettings
@@ -131,7 +132,13 @@ def _tune(study: SearchStudy, folder: Path, concurrent: int, task: TrialTask) ->
             name=f"{datetime.datetime.now():%Y%m%d-%H%M%S}", storage_path=str((folder / "tune").resolve()), verbose=0
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except Exception as error:
+        sentence = failure_of(error).sentence
+        if sentence is None:
+            raise
+        raise UserError(f"the search stopped: {sentence}; {ways_on('search', folder)}") from error
 
 
 class Progress:
