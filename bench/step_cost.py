@@ -74,7 +74,7 @@ def compare(config: dict[str, Any]) -> None:
     """What the Ray Train worker does; samples go to `config["out"]`."""
     settings = validate(RunSettings, config["settings"], "settings")
     torch.set_num_threads(config["threads"])
-    start_process_group(cuda=False)
+    start_process_group(cuda=False, timeout=settings.workers.timeout)
     worker = Worker(0, 1, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as run:
         training = Training(settings, Path(config["store"]), Path(run), None, worker)

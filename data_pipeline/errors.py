@@ -1,4 +1,4 @@
-"""The one exception a user's mistake may cause, and the border that prints it.
+"""What may end a command without a traceback, a user's mistake or Ctrl-C, and the border that prints it.
 
 A `UserError` is a sentence: what was wrong, where (file, row, key) and what to do. Every command runs inside
 `command_line`, which prints the sentence and exits with status 2; anything else is a defect and keeps its traceback.
@@ -8,15 +8,29 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
     """Something the user can mend; the message is one sentence that says what, where and what to do."""
 
 
+class InterruptedByUserError(Exception):
+    """Ctrl-C in work that can be continued; the message says how."""
+
+
+@contextmanager
+def continued_by(ways_on: Callable[[], str]) -> Iterator[None]:
+    """Let Ctrl-C end the block with the sentence `ways_on()`, asked for only then."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise InterruptedByUserError(ways_on()) from stop
+
+
 def command_line(main: Callable[[], None]) -> None:
-    """Run `main`; print a `UserError` as `error: ...` on stderr and exit with status 2."""
+    """Run `main`; print a `UserError` as `error: ...` on stderr and exit with status 2 (Ctrl-C: 130)."""
     # A name that the terminal's encoding lacks must not end a run at the print of its results.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -25,3 +39,6 @@ def command_line(main: Callable[[], None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except InterruptedByUserError as stop:
+        print(f"\ninterrupted: {stop}", file=sys.stderr)
+        sys.exit(130)

@@ -7,6 +7,7 @@ refuse that. Gathering is collective and costs one all-reduce per tensor.
 
 from __future__ import annotations
 
+import datetime
 import math
 from typing import Any
 
@@ -22,6 +23,7 @@ from deepspeed.utils import (
 )
 from torch import Tensor
 
+from distributed.local_ray import forget_launchers
 from distributed.settings import EngineSettings, OptimiserSettings
 from model.objective import TrainingModule
 from model.parameters import parameter_groups
@@ -29,15 +31,23 @@ from model.parameters import parameter_groups
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def start_process_group(cuda: bool) -> None:
-    """Let the workers talk: NCCL between GPUs, gloo between CPUs."""
+def start_process_group(cuda: bool, timeout: float) -> None:
+    """Let the workers talk, NCCL between GPUs, gloo between CPUs; a collective ends in an error after `timeout` s."""
+    forget_launchers(ranks=False)
     # DeepSpeed's shared-memory all-reduce serves inference only, and at its first use costs a compiler and a minute.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", auto_mpi_discovery=False)
+    deepspeed.init_distributed(
+        dist_backend="nccl" if cuda else "gloo", auto_mpi_discovery=False, timeout=datetime.timedelta(seconds=timeout)
+    )
 
 
-def start_engine(module: TrainingModule, optimiser: OptimiserSettings, settings: EngineSettings, episodes: int) -> Any:
-    """Wrap `module` in a DeepSpeed engine; `episodes` is the number per step on this worker."""
+def start_engine(
+    module: TrainingModule, optimiser: OptimiserSettings, settings: EngineSettings, episodes: int, timeout: float
+) -> Any:
+    """Wrap `module` in a DeepSpeed engine, with the buffers of worker 0 everywhere.
+
+    `episodes` is the number per step on this worker; its collectives end in an error after `timeout` seconds.
+    """
     groups = parameter_groups(module, optimiser.weight_decay, optimiser.adversary_rate)
     adamw = torch.optim.AdamW(groups, lr=optimiser.lr, betas=(optimiser.beta1, optimiser.beta2))
     zero: dict[str, Any] = {"stage": settings.zero_stage}
@@ -63,7 +73,22 @@ def start_engine(module: TrainingModule, optimiser: OptimiserSettings, settings:
             parameter.is_external_param = True  # type: ignore[attr-defined]
     if settings.compile:
         engine.compile()
+    # DeepSpeed's groups are its own, with torch's limit of half an hour.
+    for group in {engine.data_parallel_group, engine.seq_data_parallel_group}:
+        group.set_timeout(datetime.timedelta(seconds=timeout))
+    level_buffers(engine)
     return engine
+
+
+def level_buffers(engine: Any) -> None:
+    """Give every worker the buffers of worker 0, which checkpoints hold; collective.
+
+    DeepSpeed sends parameters round at the start and buffers never. They follow from what all workers see, so they
+    differ by rounding at most; a resumed run begins with equal ones, and so goes on as if it had not stopped.
+    """
+    if dist.get_world_size() > 1:
+        for buffer in engine.module.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def learning_rate(step: int, steps: int, settings: OptimiserSettings) -> float:

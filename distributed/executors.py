@@ -7,7 +7,7 @@ numbers. This module imports Ray only when it is asked to use it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -40,11 +40,12 @@ def on_ray(workers: int = 0) -> Executor:
 
 
 def _ray_data(function: Part, parts: int, workers: int) -> Iterator[Arrays]:
-    import ray.data
-
     from distributed.cluster import join_ray
+    from distributed.failures import failure_of
 
     join_ray(max(workers, 1))
+    import ray.data
+
     total = ray.cluster_resources()
     gpus = int(total.get("GPU", 0))
     logging.getLogger("ray.data").setLevel(logging.WARNING)
@@ -54,9 +55,12 @@ def _ray_data(function: Part, parts: int, workers: int) -> Iterator[Arrays]:
     def work(batch: Arrays) -> Arrays:
         try:
             return function(int(batch["part"][0]))
-        except UserError as error:
+        except Exception as error:
+            sentence = failure_of(error).sentence
+            if sentence is None:
+                raise
             # As a result, because Ray Data would wrap the sentence in the stack of the other process.
-            return {_MISTAKE: np.array([str(error)])}
+            return {_MISTAKE: np.array([sentence])}
 
     dataset: ray.data.Dataset = ray.data.from_items(
         [{"part": part} for part in range(parts)], override_num_blocks=parts
@@ -71,7 +75,20 @@ def _ray_data(function: Part, parts: int, workers: int) -> Iterator[Arrays]:
         num_gpus=1 if gpus else 0,
         compute=ray.data.TaskPoolStrategy(size=min(workers or gpus or int(total["CPU"]), parts)),
     )
-    for arrays in dataset.iter_batches(batch_size=None, batch_format="numpy"):
+    for arrays in _told(dataset.iter_batches(batch_size=None, batch_format="numpy")):
         if _MISTAKE in arrays:
             raise UserError(str(arrays[_MISTAKE][0]))
         yield arrays
+
+
+def _told(batches: Iterable[Arrays]) -> Iterator[Arrays]:
+    """The same batches; what Ray raises in place of one, and the user can mend, as a `UserError`."""
+    from distributed.failures import failure_of
+
+    try:
+        yield from batches
+    except Exception as error:
+        sentence = failure_of(error).sentence
+        if sentence is None:
+            raise
+        raise UserError(f"the prediction stopped: {sentence}; nothing was written, start it again") from error

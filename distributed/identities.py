@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 
 from data_pipeline.errors import UserError
@@ -23,6 +25,16 @@ def name_of_now(about: str) -> str:
     """A valid name for what the user did not name: from `about`, where other characters become '-', and the time."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", about).strip("-._")[:60]
     return f"{plain or 'unnamed'}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def ways_on(what: str, folder: Path) -> str:
+    """How to continue the `what` in `folder` with the command this process was started with, ready for a shell."""
+    if not folder.is_dir():
+        return f"the {what} {folder} had not begun"
+    words = ["python", *sys.argv]
+    words += [] if "--resume" in words else ["--resume"]
+    words += [] if any(word.partition("=")[0] == "--name" for word in words) else ["--name", folder.name]
+    return f"what {what} {folder} has saved is whole; continue with\n  {shlex.join(words)}"
 
 
 def read_record_of(what: str, cls: type[SettingsT], folder: Path, name: str) -> SettingsT:

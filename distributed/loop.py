@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import ray.train
+import ray.train.torch
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
@@ -46,12 +48,14 @@ from distributed.engine import (
     full_moments,
     full_parameters,
     learning_rate,
+    level_buffers,
     load_moments,
     set_learning_rate,
     start_engine,
     start_process_group,
 )
 from distributed.epoch_end import SCORE, epoch_figures
+from distributed.failures import told
 from distributed.records import Records
 from distributed.responses import apply_adjustments
 from distributed.runs import holder, written
@@ -71,12 +75,32 @@ class Worker:
     device: torch.device
 
 
+@dataclass
+class Doing:
+    """What this worker is at, for the sentence of one that waits in vain for the others."""
+
+    what: str = "the start"
+    step: int = 0
+
+    def sentence(self) -> str:
+        """For example `validation after step 40`."""
+        return f"{self.what}{' after' if self.what != 'step' else ''} step {self.step}" if self.step else self.what
+
+
 class Training:
     """One worker's run; `run()` takes it from its checkpoint (or the start) to its end."""
 
-    def __init__(self, settings: RunSettings, store_path: Path, run: Path, checkpoint: Path | None, worker: Worker):
+    def __init__(
+        self,
+        settings: RunSettings,
+        store_path: Path,
+        run: Path,
+        checkpoint: Path | None,
+        worker: Worker,
+        doing: Doing | None = None,
+    ):
         """Build everything up to the engine; `checkpoint` None starts at step 0."""
-        self.settings, self.worker, self.run_folder = settings, worker, run
+        self.settings, self.worker, self.run_folder, self.doing = settings, worker, run, doing or Doing()
         self.store = Store.open(store_path)
         self.fold = resolve_fold(self.store, settings.fold)
         self.plan = Plan(self.store, self.fold, settings.episodes, settings.train.seed)
@@ -91,7 +115,7 @@ class Training:
             module.load_state_dict(tensors)
         episodes = len(self.plan.slots(worker.rank, worker.world))
         module.to(worker.device)
-        self.engine = start_engine(module, settings.optimiser, settings.engine, episodes)
+        self.engine = start_engine(module, settings.optimiser, settings.engine, episodes, settings.workers.timeout)
         if moments is not None:
             load_moments(self.engine, moments)
         energies = module.model.local is not None or settings.model.environment.encoder != "none"
@@ -127,6 +151,7 @@ class Training:
 
     def _step(self, batch: EpisodeBatch, wait: float) -> None:
         step = self.state.step
+        self.doing.what, self.doing.step = "step", step + 1
         began = time.perf_counter()
         torch.manual_seed(step_seed(self.settings.train.seed, step, self.worker.rank))
         rate = learning_rate(step, self.steps, self.settings.optimiser)
@@ -157,7 +182,7 @@ class Training:
         records.step(step, {name: value for name, value in values.items() if math.isfinite(value)})
 
     def _end_epoch(self, epoch: int, seconds: float) -> None:
-        began = time.perf_counter()
+        self.doing.what, began = "validation", time.perf_counter()
         figures = self._agreed(self._validate())
         score = figures[SCORE]
         watch, figures, events, replies = self.watch.epoch(self.state.watch, figures, self.state.step - 1)
@@ -205,6 +230,8 @@ class Training:
         return everyone
 
     def _checkpoint(self, state: TrainingState) -> None:
+        self.doing.what = "the checkpoint"
+        level_buffers(self.engine)
         tensors, moments = full_parameters(self.engine), full_moments(self.engine)
         if self.worker.rank == 0:
             self._check_holder()
@@ -240,15 +267,26 @@ def train_worker(config: dict[str, Any]) -> None:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     settings = validate(RunSettings, config["settings"], "settings")
     context = ray.train.get_context()
-    cuda = config["device"] == "cuda"
-    device = torch.device("cuda", context.get_local_rank()) if cuda else torch.device("cpu")
-    if not cuda:
+    worker = Worker(context.get_world_rank(), context.get_world_size(), own_device(config["device"]))
+    if worker.device.type == "cpu":
         torch.set_num_threads(settings.engine.threads or max(1, _cores() // context.get_local_world_size()))
-    start_process_group(cuda)
-    worker = Worker(context.get_world_rank(), context.get_world_size(), device)
-    run = Path(config["run"])
-    with written(run):
-        Training(settings, Path(config["store"]), run, latest_checkpoint(run, worker), worker).run()
+    run, doing = Path(config["run"]), Doing()
+    with told(worker.rank, settings.workers.timeout, doing.sentence), written(run):
+        start_process_group(worker.device.type == "cuda", settings.workers.timeout)
+        Training(settings, Path(config["store"]), run, latest_checkpoint(run, worker), worker, doing).run()
+
+
+def own_device(wanted: str) -> torch.device:
+    """The device Ray has set for this worker; raises `UserError` where `wanted` is cuda and torch cannot use it."""
+    if wanted == "cpu":
+        return torch.device("cpu")
+    device: torch.device = ray.train.torch.get_device()
+    if device.type != wanted:
+        raise UserError(
+            f"a worker was given a GPU on {platform.node()}, and torch {torch.__version__} cannot use it there: "
+            "install a build of torch for its CUDA driver, or train with engine.device=cpu"
+        )
+    return device
 
 
 def latest_checkpoint(run: Path, worker: Worker) -> Path | None:

@@ -52,6 +52,8 @@ class RunRecord(Settings):
     """Resolved settings."""
     versions: dict[str, str]
     """Of Python and the libraries that matter."""
+    device: str = ""
+    """Where the workers compute, `cpu` or `cuda`, at the latest start; empty before the first."""
 
 
 def claim(runs: Path, name: str, resume: bool, store: Path, checksum: str, settings: RunSettings) -> Path:
@@ -91,6 +93,16 @@ def check_claim(runs: Path, name: str, resume: bool, store: Path, checksum: str,
 def read_record(run: Path) -> RunRecord:
     """The record of the run in folder `run`; raises `UserError`."""
     return read_record_of("run", RunRecord, run, "run.json")
+
+
+def record_device(run: Path, device: str) -> None:
+    """Write down where the workers of `run`, which the caller holds, are about to compute."""
+    record = read_record(run)
+    if record.device != device:
+        with written(run):
+            write_durably(
+                run / "run.json", record.model_copy(update={"device": device}).model_dump_json(indent=1).encode()
+            )
 
 
 def versions() -> dict[str, str]:

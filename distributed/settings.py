@@ -49,7 +49,7 @@ class EngineSettings(Settings):
     zero_stage: Literal[0, 1, 2, 3] = 2
     """What the workers share out: 0 nothing, 1 optimiser state, 2 and gradients, 3 and parameters."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` takes a GPU per worker where the cluster has them."""
+    """`auto` takes a GPU per worker where the cluster has any, and then fewer GPUs than workers are an error."""
     offload_optimiser: bool = False
     """Keep optimiser state in host memory (ZeRO 1-3)."""
     offload_parameters: bool = False
@@ -84,7 +84,7 @@ class TrainSettings(Settings):
     log_every: int = Field(10, ge=1)
     """Steps between records of the per-step metrics."""
     max_failures: int = Field(2, ge=-1)
-    """Times a run recovers from a lost worker by itself, from its latest checkpoint; -1: without limit."""
+    """Times a run recovers from a lost worker or host by itself, from its latest checkpoint; -1: without limit."""
     responses: ResponseSettings = ResponseSettings()
     """What a run does about declared failures (R100-R107)."""
 
@@ -116,6 +116,8 @@ class WorkerSettings(Settings):
     """CPUs reserved per worker."""
     placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     """Ray placement strategy of the workers."""
+    timeout: float = Field(600, ge=10, le=86_400)
+    """Seconds that workers wait for each other before they give up; then the run goes on from its latest checkpoint."""
 
 
 class RunSettings(Settings):

@@ -10,16 +10,12 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import ray.train
 import typer
-from ray.exceptions import RayActorError
-from ray.train import WorkerGroupError
-from ray.train.torch import TorchConfig, TorchTrainer
 from tqdm import tqdm
 
-from data_pipeline.errors import UserError, command_line
+from data_pipeline.errors import UserError, command_line, continued_by
 from data_pipeline.folds import Fold, resolve_fold
 from data_pipeline.plan import Plan
 from data_pipeline.settings import load
@@ -33,10 +29,10 @@ from distributed.checkpoint import (
     read_state,
     set_aside_damaged,
 )
-from distributed.cluster import join_ray, needed_cpus, resolve_device
-from distributed.identities import name_of_now
+from distributed.cluster import join_ray, needed_cpus, require_room, resolve_device
+from distributed.identities import name_of_now, ways_on
 from distributed.records import Progress
-from distributed.runs import check_claim, claim, held
+from distributed.runs import check_claim, claim, held, record_device
 from distributed.settings import RunSettings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -55,8 +51,14 @@ def train(settings: RunSettings, store_path: Path, runs: Path, name: str, resume
     check_claim(runs, name, resume, store.path, store.checksum, settings)
     join_ray(needed_cpus(settings))
     device = resolve_device(settings)
+    require_room(settings, device)
+    # Only now, because Ray Train reads the environment once, and a local Ray clears it of what others left.
+    from distributed.fit import fit
+
     run = claim(runs, name, resume, store.path, store.checksum, settings)
     with held(run):
+        record_device(run, device)
+        print(f"{name}: {settings.workers.count} workers on {device}", file=sys.stderr, flush=True)
         state = _position(run, Identity(store=store.checksum, fold=fold.identity, plan=plan.identity))
         if state is None or not state.finished:
             with Progress(run, total_steps(plan, settings), state.step if state else 0):
@@ -107,61 +109,6 @@ def open_verified(path: Path) -> Store:
         return Store.open(path.resolve(), verify="full", progress=bar.update)
 
 
-def _work(config: dict[str, Any]) -> None:
-    # The driver needs no DeepSpeed: importing it takes seconds and prints what it found.
-    from distributed.loop import train_worker
-
-    train_worker(config)
-
-
-def fit(settings: RunSettings, store: Path, run: Path, device: str) -> None:
-    """Run Ray Train on the claimed folder `run` until training ends there, from its latest checkpoint if it has one."""
-    cuda = device == "cuda"
-    resources = {"CPU": settings.workers.cpus} | ({"GPU": 1.0} if cuda else {})
-    trainer = TorchTrainer(
-        _work,
-        train_loop_config={
-            "settings": settings.model_dump(mode="json"),
-            "store": str(store),
-            "run": str(run.resolve()),
-            "device": device,
-        },
-        torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=settings.workers.count,
-            use_gpu=cuda,
-            resources_per_worker=resources,
-            placement_strategy=settings.workers.placement,
-        ),
-        run_config=ray.train.RunConfig(
-            name="ray",
-            storage_path=str(run.resolve()),
-            failure_config=ray.train.FailureConfig(max_failures=settings.train.max_failures),
-        ),
-    )
-    try:
-        trainer.fit()
-    except WorkerGroupError as error:
-        raise _sentence(error, run, settings.train.max_failures) or error from error
-
-
-def _sentence(error: WorkerGroupError, run: Path, max_failures: int) -> UserError | None:
-    """What the user can mend of a failure in the workers; None for a defect, which keeps its traceback."""
-    failures = error.worker_failures
-    for failure in failures.values():
-        if isinstance(failure, UserError):
-            return failure
-    # Ray Train wraps the death of a worker's process in an error of its own that is not public.
-    causes = {rank: getattr(failure, "health_check_failure", failure) for rank, failure in failures.items()}
-    lost = [rank for rank, cause in causes.items() if isinstance(cause, RayActorError)]
-    if lost:
-        return UserError(
-            f"worker {lost[0]} of run {run} was lost, for example killed for lack of memory, and train.max_failures="
-            f"{max_failures} is used up; its checkpoints are whole: mend the cause and continue with --resume"
-        )
-    return None
-
-
 @app.command()
 def main(
     store: Annotated[Path, typer.Option(help="Store to train on.")],
@@ -182,7 +129,8 @@ def main(
     if resume and not name:
         raise UserError("--resume needs the --name of the run to continue")
     name = name or name_of_now(settings.fold.test_line)
-    run = train(settings, store, runs, name, resume)
+    with continued_by(lambda: ways_on("run", runs / name)):
+        run = train(settings, store, runs, name, resume)
     best = best_checkpoint(run)
     state = read_state(best)
     print(f"run        {run}")

@@ -52,7 +52,7 @@ def train_all(config: dict[str, Any]) -> None:
     from distributed.engine import start_process_group
     from distributed.loop import Training, Worker
 
-    start_process_group(cuda=False)
+    start_process_group(cuda=False, timeout=600)
     torch.set_num_threads(1)
     context = get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size(), torch.device("cpu"))

@@ -9,6 +9,7 @@ import ray
 from tiny_search import run_settings
 
 from data_pipeline.errors import UserError
+from distributed import local_ray
 from distributed.cluster import needed_cpus
 from tune.scheduling import trial_capacity
 
@@ -16,7 +17,7 @@ from tune.scheduling import trial_capacity
 @pytest.fixture(scope="module", autouse=True)
 def five_cpus() -> Iterator[None]:
     # Not join_ray: it would start as many CPUs as this machine has, where that is more.
-    ray.init(num_cpus=5, num_gpus=0, include_dashboard=False, log_to_driver=False)
+    local_ray.start(cpus=5, gpus=0)
     yield
     ray.shutdown()
 

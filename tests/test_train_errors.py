@@ -1,15 +1,15 @@
 """What a user can get wrong when training: status 2, one sentence, and nothing made or lost.
 
-The command runs in this process, on a Ray of three CPUs and no GPU; one test starts it as a user does.
+The command runs in this process, on a Ray of three CPUs that believes in one GPU; one test starts it as a user does.
 """
 
 from __future__ import annotations
 
-import logging
-import os
+import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tiny_training import TINY_RUN, tiny_fold, tiny_plan, tiny_settings, tiny_st
 
 from data_pipeline.errors import UserError, command_line
 from data_pipeline.store import Store
+from distributed import local_ray
 from distributed.checkpoint import Identity, TrainingState, load_checkpoint, save_checkpoint
 from distributed.runs import claim
 from distributed.train import app
@@ -36,11 +37,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    ray.init(num_cpus=3, num_gpus=0, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
-    yield
-    ray.shutdown()
+def small_ray() -> Iterator[Path]:
+    """Its folder of logs; whatever this machine has, no GPU has the number 99."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("CUDA_VISIBLE_DEVICES", "99")
+        local_ray.start(cpus=3, gpus=1)
+        yield local_ray.ray_folder() / "session_latest/logs"
+        ray.shutdown()
 
 
 @pytest.fixture
@@ -82,6 +86,10 @@ def damaged(store: Store, folder: Path, change: Callable[[bytes], bytes]) -> Pat
     shard = shard if shard.is_file() else sorted(shard.iterdir())[0]
     shard.write_bytes(change(shard.read_bytes()))
     return copy
+
+
+def workers_started(logs: Path) -> int:
+    return len(list(logs.glob("train/ray-train-app-worker-*.log")))
 
 
 def flip(content: bytes) -> bytes:
@@ -172,21 +180,30 @@ def test_resume_with_other_settings(refused: Refused, first: Path) -> None:
     )
 
 
-def test_folder_of_runs_that_cannot_be_written(refused: Refused, tmp_path: Path, local_ray: None) -> None:
+def test_folder_of_runs_that_cannot_be_written(refused: Refused, tmp_path: Path, small_ray: Path) -> None:
     (tmp_path / "runs").write_text("")
     sentence = f"cannot create {tmp_path}/runs/first: Not a directory; choose a writable --runs"
     assert refused() == sentence
 
 
-def test_gpu_where_there_is_none(refused: Refused, tmp_path: Path, local_ray: None) -> None:
-    assert refused("engine.device=cuda") == (
-        "engine.device=cuda asks for 1 GPUs, one per worker, and this cluster has 0; use engine.device=cpu, fewer "
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_fewer_gpus_than_workers(refused: Refused, tmp_path: Path, small_ray: Path, device: str) -> None:
+    assert refused(f"engine.device={device}", "--workers", "2") == (
+        f"engine.device={device} asks for 2 GPUs, one per worker, and this cluster has 1; use engine.device=cpu, fewer "
         "workers, or a cluster with GPUs"
     )
     assert not (tmp_path / "runs").exists()
 
 
-def test_too_few_cpus(refused: Refused, tmp_path: Path, local_ray: None) -> None:
+def test_a_gpu_that_torch_cannot_use_does_not_become_a_cpu(refused: Refused, small_ray: Path) -> None:
+    sentence = refused("workers.cpus=0.5")
+    assert sentence.startswith(
+        f"a worker was given a GPU on {platform.node()}, and torch {torch.__version__} cannot use"
+    )
+    assert sentence.endswith("install a build of torch for its CUDA driver, or train with engine.device=cpu")
+
+
+def test_too_few_cpus(refused: Refused, tmp_path: Path, small_ray: Path) -> None:
     assert refused("workers.cpus=50") == (
         "the run needs 51.25 CPUs (1 workers of 50, their read tasks and 1 spare) and this cluster has 3; lower "
         "workers.count or workers.cpus"
@@ -194,22 +211,24 @@ def test_too_few_cpus(refused: Refused, tmp_path: Path, local_ray: None) -> None
     assert not (tmp_path / "runs").exists()
 
 
-def test_run_of_another_version(refused: Refused, first: Path, local_ray: None) -> None:
+def test_run_of_another_version(refused: Refused, first: Path, small_ray: Path) -> None:
     state = first / "checkpoint_000000003/state.json"
     state.write_text(state.read_text().replace('"plan": "', '"plan": "0'))
     assert refused("--resume").startswith(f"run {first} was planned by another version of the program (its folds or")
 
 
-def test_what_fails_in_a_worker_ends_in_the_same_sentence_and_loses_no_checkpoint(
-    refused: Refused, first: Path, local_ray: None
+def test_what_fails_in_a_worker_ends_in_the_same_sentence_once_and_loses_no_checkpoint(
+    refused: Refused, first: Path, small_ray: Path
 ) -> None:
+    before = workers_started(small_ray)
     (first / "checkpoint_000000003").rename(first / "kept")
     (first / "metrics").write_text("a file where a folder should be")
-    assert refused("--resume", "train.max_failures=0", "workers.cpus=0.5") == (
+    assert refused("--resume", "train.max_failures=2", "workers.cpus=0.5", "engine.device=cpu") == (
         f"run {first} cannot be written: File exists ({first}/metrics); its checkpoints are whole: make room or mend "
         "the folder, then continue with --resume"
     )
     assert load_checkpoint(first / "kept")[2].step == 3
+    assert workers_started(small_ray) == before + 1
 
 
 def test_the_command_itself_prints_one_line_and_no_traceback(tmp_path: Path) -> None:

@@ -20,12 +20,12 @@ from ray.exceptions import RayError
 from rich.console import Console
 from tqdm import tqdm
 
-from data_pipeline.errors import UserError, command_line
+from data_pipeline.errors import UserError, command_line, continued_by
 from data_pipeline.folds import resolve_fold
 from data_pipeline.plan import Plan
 from data_pipeline.store import Store
 from distributed.cluster import SPARE_CPUS
-from distributed.identities import name_of_now
+from distributed.identities import name_of_now, ways_on
 from distributed.runs import held
 from distributed.settings import RunSettings
 from distributed.train import check_model, open_verified
@@ -246,7 +246,8 @@ def main(
     record = describe(chosen, settings, opened, asked, _numbers(seeds), pairs_per_quadrant)
     console = Console(width=140)
     console.print(f"ablation   {folder}")
-    ablate(record, settings, opened, folder, resume, concurrent)
+    with continued_by(lambda: ways_on("ablation", folder)):
+        ablate(record, settings, opened, folder, resume, concurrent)
     hand_out(folder, console)
 
 

@@ -23,14 +23,15 @@ import typer
 from rich.console import Console
 from tqdm import tqdm
 
-from data_pipeline.errors import UserError, command_line
+from data_pipeline.errors import UserError, command_line, continued_by
 from data_pipeline.folds import resolve_fold
 from data_pipeline.plan import Plan
 from data_pipeline.settings import load
 from data_pipeline.store import Store
 from distributed.assembly import total_steps
 from distributed.cluster import SPARE_CPUS
-from distributed.identities import name_of_now
+from distributed.failures import failure_of
+from distributed.identities import name_of_now, ways_on
 from distributed.runs import held
 from distributed.settings import RunSettings
 from distributed.train import check_model, open_verified
@@ -132,7 +133,13 @@ def _tune(study: SearchStudy, folder: Path, concurrent: int, task: TrialTask) ->
             name=f"{datetime.datetime.now():%Y%m%d-%H%M%S}", storage_path=str((folder / "tune").resolve()), verbose=0
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except Exception as error:
+        sentence = failure_of(error).sentence
+        if sentence is None:
+            raise
+        raise UserError(f"the search stopped: {sentence}; {ways_on('search', folder)}") from error
 
 
 class Progress:
@@ -247,12 +254,13 @@ def main(
     folder = runs / (name or name_of_now(f"search-{settings.fold.test_line}"))
     console = Console(soft_wrap=True)
     console.print(f"search     {folder}")
-    study = search(chosen, settings, store, folder, resume, concurrent)
+    with continued_by(lambda: ways_on("search", folder)):
+        study = search(chosen, settings, store, folder, resume, concurrent)
     lines = read_search(folder).lines
     hand_out(study, settings, folder, lines, console)
     if study.remaining():
         raise UserError(
-            f"search {folder} was interrupted with {study.remaining()} trials to go; continue with --resume"
+            f"the search was interrupted with {study.remaining()} trials to go; {ways_on('search', folder)}"
         )
 
 

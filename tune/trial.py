@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray.tune
-from ray.train import ControllerError, WorkerGroupError
 
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
 from distributed.checkpoint import TrainingState, checkpoints, set_aside_damaged
-from distributed.runs import claim, held
+from distributed.failures import failure_of
+from distributed.fit import fit
+from distributed.runs import claim, held, record_device
 from distributed.settings import RunSettings
-from distributed.train import fit
 from tune.space import Point, apply
 from tune.study import FoldScore
 
@@ -78,6 +78,7 @@ def train_run(
     run = claim(runs, name, run.is_dir(), store, checksum, settings)
     with held(run):
         set_aside_damaged(run)
+        record_device(run, device)
         done = checkpoints(run)
         if not (done and done[-1][1].finished):
             fit(settings, store, run, device)
@@ -116,9 +117,11 @@ def run_name(number: int, line: str) -> str:
 
 def reason_of(error: BaseException) -> str:
     """The sentence a failed trial's row shows: the last line of what a worker raised, with its kind."""
-    if isinstance(error, WorkerGroupError) and error.worker_failures:
-        error = error.worker_failures[min(error.worker_failures)]
-    elif isinstance(error, ControllerError):
-        error = error.controller_failure
+    sentence = failure_of(error).sentence
+    if sentence is not None and not isinstance(error, UserError):
+        return sentence[:500]
+    # By their names, because the former Ray Train, which a user may have asked for, has no such errors to import.
+    failures = getattr(error, "worker_failures", {})
+    error = failures[min(failures)] if failures else getattr(error, "controller_failure", error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     return f"{type(error).__name__}: {lines[-1]}"[:500]
