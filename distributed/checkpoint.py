@@ -13,6 +13,7 @@ record of which ones there are.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -54,6 +55,8 @@ class TrainingState(Settings):
     """Step it was reached at."""
     epochs_without_gain: int = 0
     """Epoch ends since then."""
+    bad_steps: int = 0
+    """Steps in a row, up to this one, whose loss or gradient was not finite."""
     score: float = -1.0
     """Validation score of this very checkpoint; -1 where none was computed."""
     candidate: bool = True
@@ -76,9 +79,11 @@ class TrainingState(Settings):
     def judged(self, score: float, patience: int, steps: int, candidate: bool = True) -> TrainingState:
         """This state at an epoch's end with validation `score`: it stops after `patience` epochs without a better one.
 
-        0 never stops early; `steps` in all end the training too. The first candidate for the best is better than all
-        that are none, and until there is one the latest counts as the best.
+        A score that is not finite is none (-1), and no gain. 0 never stops early; `steps` in all end the training too.
+        The first candidate for the best is better than all that are none, and until there is one the latest counts as
+        the best.
         """
+        score = score if math.isfinite(score) else -1.0
         gained = score > self.best_score or not self.candidate
         bad = 0 if gained else self.epochs_without_gain + 1
         return self.model_copy(
@@ -96,9 +101,16 @@ class TrainingState(Settings):
 def save_checkpoint(run: Path, model: dict[str, Tensor], optimiser: dict[str, Tensor], state: TrainingState) -> Path:
     """Add the checkpoint of `state.step` to `run` and return its folder; one process of a run does this.
 
-    Raises `UserError` where it cannot be written; the checkpoints that are there stay as they were.
+    Raises `UserError` where it cannot be written or a tensor is not finite; the checkpoints that are there stay as they
+    were.
     """
     folder = run / f"checkpoint_{state.step:09d}"
+    unfit = [name for part in (model, optimiser) for name, value in part.items() if not bool(value.isfinite().all())]
+    if unfit:
+        raise UserError(
+            f"checkpoint {folder} is not written: {unfit[0]}{f' and {len(unfit) - 1} more' if unfit[1:] else ''} would "
+            "not be finite; the earlier ones are: start a new run with a lower optimiser.lr"
+        )
     try:
         draft = run / f"{_DRAFT}{os.getpid()}"
         draft.mkdir()

@@ -29,8 +29,14 @@ from data_pipeline.store_writer import write_durably
 from distributed.identities import check_name, read_record_of
 from distributed.settings import RunSettings
 
-FREE_TO_CHANGE = ("engine", "workers", "stream", "scoring", "train.max_failures", "train.log_every", "train.keep_best",
-                  "train.checkpoint_every", "train.patience")  # fmt: skip
+FREE_TO_CHANGE = (
+    "engine",
+    "workers",
+    "stream",
+    "scoring",
+    *(f"train.{name}" for name in ("max_failures", "bad_steps", "log_every", "keep_best", "checkpoint_every")),
+    "train.patience",
+)
 """Settings that may differ when a run is resumed, because they do not change what a step computes."""
 
 PACKAGES = ("torch", "ray", "deepspeed", "numpy", "pyarrow", "prism-epi")

@@ -79,6 +79,8 @@ class TrainSettings(Settings):
     """Checkpoints to keep, best validation macro average precision first; the latest is kept too."""
     log_every: int = Field(10, ge=1)
     """Steps between records of the per-step metrics."""
+    bad_steps: int = Field(10, ge=1, le=100_000)
+    """Steps in a row with a loss or gradient that is not finite after which a run stops; each of them is skipped."""
     max_failures: int = Field(2, ge=-1)
     """Times a run recovers from a lost worker by itself, from its latest checkpoint; -1: without limit."""
     responses: ResponseSettings = ResponseSettings()

@@ -187,3 +187,25 @@ def test_a_run_folder_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(UserError, match=r"cannot be written: .*Not a directory"):
         save_checkpoint(tmp_path / "run", tensors_of(1), tensors_of(2), state_at(1))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("place", ["model", "optimiser"])
+def test_a_tensor_that_is_not_finite_is_never_saved(tmp_path: Path, place: str, value: float) -> None:
+    saved(tmp_path, 3)
+    tensors = {"model": tensors_of(6), "optimiser": tensors_of(-7)}
+    tensors[place]["weight"][1, 2] = value
+    with pytest.raises(
+        UserError, match=r"checkpoint_000000006 is not written: weight would not be finite; the earlier"
+    ):
+        save_checkpoint(tmp_path, tensors["model"], tensors["optimiser"], state_at(6))
+    assert steps_of(tmp_path) == [3]
+
+
+def test_a_score_that_is_not_finite_never_makes_the_best_checkpoint(tmp_path: Path) -> None:
+    first = state_at(3).judged(0.4, patience=0, steps=9)
+    second = first.model_copy(update={"step": 6}).judged(float("nan"), patience=0, steps=9)
+    assert (second.score, second.best_score, second.best_step, second.epochs_without_gain) == (-1.0, 0.4, 3, 1)
+    for state in (first, second):
+        save_checkpoint(tmp_path, tensors_of(state.step), tensors_of(state.step), state)
+    assert best_checkpoint(tmp_path).name == "checkpoint_000000003"
