@@ -56,6 +56,14 @@ def publish(draft: Path, folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def publish_file(draft: Path, file: Path) -> None:
+    """Flush the file `draft` to disk and rename it to `file`, in whose place it comes."""
+    with FullDiskNamed(file):
+        _flush(draft)
+        draft.replace(file)
+    sync_folder(file.parent)
+
+
 def draft_of(path: Path) -> Path:
     """A hidden sibling of `path` whose name tells this process and is never used twice."""
     # The last two parts have no dash, a host's name may have one.
@@ -77,12 +85,16 @@ def fsync_tree(folder: Path) -> None:
     """Flush every file and folder below and including `folder` to disk."""
     for parent, _, files in os.walk(folder, topdown=False):
         for name in files:
-            descriptor = os.open(Path(parent, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            _flush(Path(parent, name))
         sync_folder(Path(parent))
+
+
+def _flush(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

@@ -41,9 +41,9 @@ def start_engine(module: TrainingModule, optimiser: OptimiserSettings, settings:
     groups = parameter_groups(module, optimiser.weight_decay)
     adamw = torch.optim.AdamW(groups, lr=optimiser.lr, betas=(optimiser.beta1, optimiser.beta2))
     zero: dict[str, Any] = {"stage": settings.zero_stage}
-    if settings.offload_optimiser and settings.zero_stage > 0:
+    if settings.offload_optimiser:
         zero["offload_optimizer"] = {"device": "cpu"}
-    if settings.offload_parameters and settings.zero_stage == 3:
+    if settings.offload_parameters:
         zero["offload_param"] = {"device": "cpu"}
     config = {
         "train_micro_batch_size_per_gpu": episodes,

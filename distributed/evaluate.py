@@ -216,7 +216,7 @@ def evaluate(
         protocol(trained.settings),
     )
     out.mkdir(parents=True, exist_ok=True)
-    predictions.to_parquet(out / "predictions.parquet")
+    write_durably(out / "predictions.parquet", predictions.to_parquet())
     write_durably(out / "calibration.json", json.dumps(calibration.to_dict(), indent=1).encode())
     write_report(report, predictions, out, _curves(run, out))
     render(report, console)

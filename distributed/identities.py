@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -16,6 +17,18 @@ def check_name(what: str, name: str) -> None:
     """Raise `UserError` unless `name` can name a folder of a `what` everywhere."""
     if not _NAME.match(name):
         raise UserError(f"{what} name '{name}' may only have letters, digits, '.', '_' and '-'")
+
+
+def word_of(text: str, most: int) -> str:
+    """`text` as a part of a name, of at most `most` characters and another one for every text.
+
+    What is no plain word, or too long for one, is shortened to make room for a digest of it.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", text)
+    if plain == text and len(text) <= most:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{plain[: most - 9]}-{digest}"
 
 
 def read_record_of(what: str, cls: type[SettingsT], folder: Path, name: str) -> SettingsT:

@@ -54,9 +54,10 @@ from distributed.engine import (
     start_process_group,
 )
 from distributed.epoch_end import SCORE, epoch_figures
+from distributed.length import continued
 from distributed.records import Records
 from distributed.responses import apply_adjustments
-from distributed.runs import holder, written
+from distributed.runs import Tenure, written
 from distributed.settings import RunSettings
 from distributed.watch import Watch, numbers
 from model.objective import TrainingModule
@@ -91,6 +92,7 @@ class Training:
         if checkpoint is not None:
             tensors, moments, self.state = load_checkpoint(checkpoint)
             module.load_state_dict(tensors)
+            self.state = continued(self.state, run, self.plan, settings)
         episodes = len(self.plan.slots(worker.rank, worker.world))
         module.to(worker.device)
         self.engine = start_engine(module, settings.optimiser, settings.engine, episodes)
@@ -102,7 +104,7 @@ class Training:
         apply_adjustments(self.engine, self.state.watch.adjustments, decay)
         self.observations = Observations(self.engine.module)
         self.valid_rows = validation_rows(self.store, self.fold, settings.scoring.valid_pairs)
-        self.holder = holder(run)
+        self.tenure = Tenure.begin(run) if worker.rank == 0 else None
         self.records = Records(run, self.state.step) if worker.rank == 0 else None
 
     def run(self) -> None:
@@ -166,7 +168,7 @@ class Training:
 
     def _record(self, records: Records, step: int, values: dict[str, float], seconds: float, wait: float) -> None:
         """Watch a step's report, and write it down where it is due."""
-        self._check_holder()
+        self._check_tenure()
         watch, events = self.watch.step(self.state.watch, values, step)
         self.state = self.state.model_copy(update={"watch": watch})
         for event in events:
@@ -229,17 +231,17 @@ class Training:
     def _checkpoint(self, state: TrainingState) -> None:
         tensors, moments = full_parameters(self.engine), full_moments(self.engine)
         if self.worker.rank == 0:
-            self._check_holder()
-            save_checkpoint(self.run_folder, tensors, moments, state)
+            self._check_tenure()
+            save_checkpoint(self.run_folder, tensors, moments, state, self._check_tenure)
             prune_checkpoints(self.run_folder, self.settings.train.keep_best)
         # Metrics only: Ray Train's own record of checkpoints breaks when a user removes one.
         metrics = {"score": state.score, "step": state.step, "best_score": state.best_score, "finished": state.finished}
         ray.train.report(metrics)
 
-    def _check_holder(self) -> None:
-        """Write nothing once a resumed run has taken over: workers outlive a killed driver for a while."""
-        if holder(self.run_folder) != self.holder:
-            raise UserError(f"run {self.run_folder} was taken over by another process; these workers stop")
+    def _check_tenure(self) -> None:
+        """Write nothing once a later attempt has taken over."""
+        if self.tenure:
+            self.tenure.check()
 
     def _first_state(self) -> TrainingState:
         store = self.store

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_pipeline.folds import FoldSettings
 from data_pipeline.plan import EpisodeSettings
@@ -47,13 +47,21 @@ class EngineSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU per worker where the cluster has them."""
     offload_optimiser: bool = False
-    """Keep optimiser state in host memory (ZeRO 1-3)."""
+    """Keep optimiser state in host memory (ZeRO 1-3); PyTorch's AdamW then steps on the CPU, which is slower."""
     offload_parameters: bool = False
     """Keep idle parameters in host memory (ZeRO 3)."""
     compile: bool = False
     """Compile the module with torch.compile."""
     threads: int = Field(0, ge=0, le=256)
     """CPU threads per worker; 0: the worker's share of its host's cores."""
+
+    @model_validator(mode="after")
+    def _offload_acts(self) -> EngineSettings:
+        if self.offload_optimiser and self.zero_stage == 0:
+            raise ValueError("offload_optimiser=true does nothing at zero_stage=0; set zero_stage to 1, 2 or 3")
+        if self.offload_parameters and self.zero_stage != 3:
+            raise ValueError(f"offload_parameters=true does nothing at zero_stage={self.zero_stage}; set zero_stage=3")
+        return self
 
 
 class TrainSettings(Settings):

@@ -35,6 +35,7 @@ from distributed.checkpoint import (
     set_aside_damaged,
 )
 from distributed.cluster import join_ray, needed_cpus, resolve_device
+from distributed.length import continued
 from distributed.records import Progress
 from distributed.runs import check_claim, claim, held
 from distributed.settings import RunSettings
@@ -58,6 +59,7 @@ def train(settings: RunSettings, store_path: Path, runs: Path, name: str, resume
     run = claim(runs, name, resume, store.path, store.checksum, settings)
     with held(run):
         state = _position(run, Identity(store=store.checksum, fold=fold.identity, plan=plan.identity))
+        state = continued(state, run, plan, settings) if state else None
         if state is None or not state.finished:
             with Progress(run, total_steps(plan, settings), state.step if state else 0):
                 fit(settings, store.path, run, device)

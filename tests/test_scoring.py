@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tiny_training import tiny_fold, tiny_settings, tiny_store
 
 from data_pipeline.batch import EpisodeBatch
+from data_pipeline.errors import UserError
 from data_pipeline.store import Store
 from data_pipeline.stream import collate, gather
 from data_pipeline.supports import draw_supports
@@ -130,3 +131,17 @@ def test_draws_differ_and_are_a_function_of_the_seed(
     first, again = scored(module.model, store, rows), scored(module.model, store, rows)
     assert (first == again).all()
     assert not np.allclose(first[:, 0], first[:, 1])
+
+
+def test_a_score_that_is_not_finite_is_a_sentence_that_names_line_and_row(
+    store: Store, module: TrainingModule, rows: NDArray[np.int64]
+) -> None:
+    with torch.no_grad():
+        for parameter in module.model.invariant.parameters():
+            parameter.mul_(1e30)
+    scorer = Scorer(module.model, store, SUPPORT, ScoringSettings())
+    sentence = (
+        rf"scores of \d+ pairs of line 'sim1' are not finite, the first of them row \d+ of {store.path}: its weig"
+    )
+    with pytest.raises(UserError, match=sentence):
+        scorer.score_line(rows, tiny_fold(store).rows(store, "sim1"), 1, SEED)
