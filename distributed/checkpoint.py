@@ -13,8 +13,9 @@ record of which ones there are.
 from __future__ import annotations
 
 import json
-import os
+import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from data_pipeline.durable import MARK, draft_of, fsync_tree, publish
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
 from data_pipeline.store import sha256_of
 from distributed.watch import WatchState
 
 FILES = ("model.safetensors", "optimiser.safetensors")
-_DRAFT = ".draft_"
 
 
 class Identity(Settings):
@@ -54,6 +55,8 @@ class TrainingState(Settings):
     """Step it was reached at."""
     epochs_without_gain: int = 0
     """Epoch ends since then."""
+    bad_steps: int = 0
+    """Steps in a row, up to this one, whose loss or gradient was not finite."""
     score: float = -1.0
     """Validation score of this very checkpoint; -1 where none was computed."""
     candidate: bool = True
@@ -76,9 +79,11 @@ class TrainingState(Settings):
     def judged(self, score: float, patience: int, steps: int, candidate: bool = True) -> TrainingState:
         """This state at an epoch's end with validation `score`: it stops after `patience` epochs without a better one.
 
-        0 never stops early; `steps` in all end the training too. The first candidate for the best is better than all
-        that are none, and until there is one the latest counts as the best.
+        A score that is not finite is none (-1), and no gain. 0 never stops early; `steps` in all end the training too.
+        The first candidate for the best is better than all that are none, and until there is one the latest counts as
+        the best.
         """
+        score = score if math.isfinite(score) else -1.0
         gained = score > self.best_score or not self.candidate
         bad = 0 if gained else self.epochs_without_gain + 1
         return self.model_copy(
@@ -93,23 +98,37 @@ class TrainingState(Settings):
         )
 
 
-def save_checkpoint(run: Path, model: dict[str, Tensor], optimiser: dict[str, Tensor], state: TrainingState) -> Path:
+def save_checkpoint(
+    run: Path,
+    model: dict[str, Tensor],
+    optimiser: dict[str, Tensor],
+    state: TrainingState,
+    allowed: Callable[[], None] = lambda: None,
+) -> Path:
     """Add the checkpoint of `state.step` to `run` and return its folder; one process of a run does this.
 
-    Raises `UserError` where it cannot be written; the checkpoints that are there stay as they were.
+    `allowed` is called last, before the checkpoint becomes visible, and raises where it must not any more. Raises
+    `UserError` where it cannot be written or a tensor is not finite; the checkpoints that are there stay as they were.
     """
     folder = run / f"checkpoint_{state.step:09d}"
+    unfit = [name for part in (model, optimiser) for name, value in part.items() if not bool(value.isfinite().all())]
+    if unfit:
+        raise UserError(
+            f"checkpoint {folder} is not written: {unfit[0]}{f' and {len(unfit) - 1} more' if unfit[1:] else ''} would "
+            "not be finite; the earlier ones are: start a new run with a lower optimiser.lr"
+        )
     try:
-        draft = run / f"{_DRAFT}{os.getpid()}"
+        draft = draft_of(folder)
         draft.mkdir()
         try:
             _write(draft, model, optimiser, state)
+            fsync_tree(draft)
+            allowed()
             if folder.exists():
                 shutil.rmtree(folder)
-            draft.rename(folder)
+            publish(draft, folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        _flush(run)
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"checkpoint {folder} cannot be written: {error}; the earlier ones are whole: make room or mend the "
@@ -125,25 +144,18 @@ def _write(folder: Path, model: dict[str, Tensor], optimiser: dict[str, Tensor],
     (folder / "state.json").write_text(
         json.dumps({"sha256": digests, **state.model_dump(mode="json")}, indent=1), encoding="utf-8"
     )
-    for file in (*folder.iterdir(), folder):
-        _flush(file)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def prune_checkpoints(run: Path, keep: int) -> None:
-    """Remove all but the `keep` best scored checkpoints and the latest, and what a killed writer left behind."""
+    """Remove all but the `keep` best scored checkpoints and the latest, and what a killed writer left behind.
+
+    Only the process that may write the run calls this: what any other has begun to write may not become visible.
+    """
     found = checkpoints(run)
     scored = [item for item in found if item[1].score >= 0]
     best = sorted(scored, key=_merit)[-keep:]
     kept = {folder for folder, _ in [*best, *found[-1:]]}
-    for folder in [*(folder for folder, _ in found if folder not in kept), *run.glob(f"{_DRAFT}*")]:
+    for folder in [*(folder for folder, _ in found if folder not in kept), *run.glob(f".checkpoint_*{MARK}*")]:
         shutil.rmtree(folder, ignore_errors=True)
 
 

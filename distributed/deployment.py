@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from data_pipeline.durable import draft_of, publish, remove_dead_drafts, write_durably
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
 from data_pipeline.store import Kind, read_manifest
-from data_pipeline.store_writer import write_durably
 from data_pipeline.supports import SupportSize
 from distributed.checkpoint import TrainingState, best_checkpoint, load_checkpoint
 from distributed.runs import RunRecord, read_record
@@ -166,15 +165,15 @@ def write_export(deployment: Deployment, out: Path) -> None:
     """Write `deployment` as the new folder `out`, visible in one rename; raises `UserError` if `out` exists."""
     if out.exists():
         raise UserError(f"{out} exists already; give another --out or remove it first")
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    partial = draft_of(out)
     tensors = _serialised(deployment.tensors)
     description = _sealed(deployment.description, tensors)
     try:
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
+        remove_dead_drafts(out)
         write_durably(partial / TENSORS, tensors)
         write_durably(partial / DESCRIPTION, description.model_dump_json(indent=1).encode())
-        partial.rename(out)
+        publish(partial, out)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; give an --out in a writable folder") from error
     finally:

@@ -51,9 +51,9 @@ def start_engine(
     groups = parameter_groups(module, optimiser.weight_decay, optimiser.adversary_rate)
     adamw = torch.optim.AdamW(groups, lr=optimiser.lr, betas=(optimiser.beta1, optimiser.beta2))
     zero: dict[str, Any] = {"stage": settings.zero_stage}
-    if settings.offload_optimiser and settings.zero_stage > 0:
+    if settings.offload_optimiser:
         zero["offload_optimizer"] = {"device": "cpu"}
-    if settings.offload_parameters and settings.zero_stage == 3:
+    if settings.offload_parameters:
         zero["offload_param"] = {"device": "cpu"}
     config = {
         "train_micro_batch_size_per_gpu": episodes,
@@ -106,6 +106,36 @@ def set_learning_rate(engine: Any, lr: float) -> None:
     """Set the rate of every parameter group: `lr` times the group's own factor."""
     for group in engine.optimizer.param_groups:
         group["lr"] = lr * group["rate"]
+
+
+def learn(engine: Any, total: Tensor) -> float:
+    """Backward of the loss `total` () and the optimiser's step; the global gradient norm before clipping.
+
+    A result that is not finite says that loss or gradient was not, and that nothing has changed on any worker.
+    """
+    if not _everywhere(bool(total.isfinite())):
+        return math.nan
+    engine.backward(total)
+    if engine.zero_optimization_stage() > 0:
+        # ZeRO looks at the norm itself, and leaves everything as it is where that is not finite.
+        engine.step()
+        return float(engine.get_global_grad_norm())
+    gradients = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(gradients))
+    if _everywhere(math.isfinite(norm)):
+        engine.step()
+        return norm
+    engine.zero_grad()
+    return math.inf
+
+
+def _everywhere(good: bool) -> bool:
+    """Whether `good` holds on all workers: one that went on alone would wait for the others for ever."""
+    if dist.get_world_size() == 1:
+        return good
+    flag = torch.tensor(float(good), device=deepspeed.get_accelerator().current_device_name())
+    dist.all_reduce(flag, op=dist.ReduceOp.MIN)
+    return bool(flag)
 
 
 def full_parameters(engine: Any) -> dict[str, Tensor]:

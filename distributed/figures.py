@@ -7,6 +7,7 @@ display. Cost: about a second per figure.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from scipy.special import expit, logit
 from sklearn.metrics import precision_recall_curve
 
+from data_pipeline.durable import write_durably
 from distributed.quadrants import QUADRANTS, ROLES, rivals
 from model.calibration import Calibration, reliability
 from model.metrics import average_precision, has_both_classes
@@ -134,7 +136,14 @@ def plot_training_curve(
             if len(columns) > 1:
                 axes.legend(ncols=2)
         grid[-1].set_xlabel(x)
-        figure.savefig(path)
+        write_figure(figure, path)
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write `figure` to `path`, in the format its suffix names, whole or not at all."""
+    sink = io.BytesIO()
+    figure.savefig(sink, format=path.suffix.removeprefix("."))
+    write_durably(path, sink.getvalue())
 
 
 def _panels(predictions: pd.DataFrame, path: Path, draw: Callable[[Axes, pd.DataFrame], None]) -> None:
@@ -153,4 +162,4 @@ def _panels(predictions: pd.DataFrame, path: Path, draw: Callable[[Axes, pd.Data
             axes.set_title(f"{line} ({group['role'].iloc[0]}), {quadrant.replace('_', ' ')}", loc="left")
         for axes in grid[len(order) :]:
             axes.set_visible(False)
-        figure.savefig(path)
+        write_figure(figure, path)

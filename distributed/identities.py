@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import re
 import shlex
@@ -35,6 +36,18 @@ def ways_on(what: str, folder: Path) -> str:
     words += [] if "--resume" in words else ["--resume"]
     words += [] if any(word.partition("=")[0] == "--name" for word in words) else ["--name", folder.name]
     return f"what {what} {folder} has saved is whole; continue with\n  {shlex.join(words)}"
+
+
+def word_of(text: str, most: int) -> str:
+    """`text` as a part of a name, of at most `most` characters and another one for every text.
+
+    What is no plain word, or too long for one, is shortened to make room for a digest of it.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", text)
+    if plain == text and len(text) <= most:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{plain[: most - 9]}-{digest}"
 
 
 def read_record_of(what: str, cls: type[SettingsT], folder: Path, name: str) -> SettingsT:

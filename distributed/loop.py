@@ -36,6 +36,7 @@ from data_pipeline.settings import validate
 from data_pipeline.store import Store
 from data_pipeline.stream import started, stream
 from distributed.assembly import build_module, total_steps, validation_rows
+from distributed.bad_steps import Observations, blame
 from distributed.checkpoint import (
     Identity,
     TrainingState,
@@ -47,6 +48,7 @@ from distributed.checkpoint import (
 from distributed.engine import (
     full_moments,
     full_parameters,
+    learn,
     learning_rate,
     level_buffers,
     load_moments,
@@ -56,12 +58,13 @@ from distributed.engine import (
 )
 from distributed.epoch_end import SCORE, epoch_figures
 from distributed.failures import told
+from distributed.length import continued
 from distributed.records import Records
 from distributed.responses import apply_adjustments
-from distributed.runs import holder, written
+from distributed.runs import Tenure, written
 from distributed.settings import RunSettings
 from distributed.watch import Watch, numbers
-from model.episode_model import EpisodeModel
+from model.objective import TrainingModule
 
 Agreed = TypeVar("Agreed")
 
@@ -113,6 +116,7 @@ class Training:
         if checkpoint is not None:
             tensors, moments, self.state = load_checkpoint(checkpoint)
             module.load_state_dict(tensors)
+            self.state = continued(self.state, run, self.plan, settings)
         episodes = len(self.plan.slots(worker.rank, worker.world))
         module.to(worker.device)
         self.engine = start_engine(module, settings.optimiser, settings.engine, episodes, settings.workers.timeout)
@@ -122,8 +126,9 @@ class Training:
         train, decay = settings.train, settings.optimiser.weight_decay
         self.watch = Watch(settings.model, settings.objective, train.responses, decay, train.patience, energies)
         apply_adjustments(self.engine, self.state.watch.adjustments, decay)
+        self.observations = Observations(self.engine.module)
         self.valid_rows = validation_rows(self.store, self.fold, settings.scoring.valid_pairs)
-        self.holder = holder(run)
+        self.tenure = Tenure.begin(run) if worker.rank == 0 else None
         self.records = Records(run, self.state.step) if worker.rank == 0 else None
 
     def run(self) -> None:
@@ -157,18 +162,38 @@ class Training:
         rate = learning_rate(step, self.steps, self.settings.optimiser)
         set_learning_rate(self.engine, rate)
         self.engine.train()
-        total, report = self.engine(batch.to(self.worker.device), step, step / self.plan.steps_per_epoch)
-        self.engine.backward(total)
-        self.engine.step()
-        self.state = self.state.model_copy(update={"step": step + 1})
+        self.observations.keep()
+        batch = batch.to(self.worker.device)
+        total, report = self.engine(batch, step, step / self.plan.steps_per_epoch)
+        norm = learn(self.engine, total)
+        learnt = math.isfinite(norm)
+        if not learnt:
+            self.observations.restore()
+        self.state = self.state.model_copy(
+            update={"step": step + 1, "bad_steps": 0 if learnt else self.state.bad_steps + 1}
+        )
         if self.records:
-            self._record(self.records, step, numbers(report), rate, time.perf_counter() - began, wait)
+            values = numbers(report) | {"learning_rate": rate, "gradient_norm": norm}
+            self._record(self.records, step, values, time.perf_counter() - began, wait)
+        if self.state.bad_steps >= self.settings.train.bad_steps:
+            raise self._stopped(batch, step, numbers(report))
 
-    def _record(
-        self, records: Records, step: int, values: dict[str, float], rate: float, seconds: float, wait: float
-    ) -> None:
+    def _stopped(self, batch: EpisodeBatch, step: int, values: dict[str, float]) -> UserError:
+        """What ends a run that no longer learns; collective."""
+        losses = {name: value for name, value in values.items() if name.startswith("loss/")}
+        epoch = step / self.plan.steps_per_epoch
+        what = blame(self._copy(), batch, step, epoch, losses, self.fold.train_lines)
+        count = self.state.bad_steps
+        steps = f"{count} steps in a row, {step - count + 1} to {step}," if count > 1 else f"step {step}"
+        return UserError(
+            f"run {self.run_folder} stops because {steps} taught nothing: {what}; its checkpoints hold finite states "
+            "only: start a new run with a lower optimiser.lr, without the term "
+            "(objective.terms.NAME.on=false), or without what is odd in the data of the line"
+        )
+
+    def _record(self, records: Records, step: int, values: dict[str, float], seconds: float, wait: float) -> None:
         """Watch a step's report, and write it down where it is due."""
-        self._check_holder()
+        self._check_tenure()
         watch, events = self.watch.step(self.state.watch, values, step)
         self.state = self.state.model_copy(update={"watch": watch})
         for event in events:
@@ -176,8 +201,6 @@ class Training:
         if step % self.settings.train.log_every and step + 1 != self.steps:
             return
         pairs = self.plan.episodes_per_step * (self.plan.support_of(step) + self.settings.episodes.query)
-        norm = self.engine.get_global_grad_norm()
-        values |= {"learning_rate": rate, "gradient_norm": float(norm) if norm is not None else math.nan}
         values |= {"seconds/step": seconds, "seconds/data_wait": wait, "pairs_per_second": pairs / (seconds + wait)}
         records.step(step, {name: value for name, value in values.items() if math.isfinite(value)})
 
@@ -203,7 +226,8 @@ class Training:
     def _validate(self) -> dict[str, float]:
         """Figures of the epoch's end; the score among them is the validation line's average precision."""
         share = (self.worker.rank, self.worker.world, self._gather_features)
-        return epoch_figures(self.snapshot(), self.store, self.fold, self.settings, self.valid_rows, share)
+        model = self._copy().model
+        return epoch_figures(model, self.store, self.fold, self.settings, self.valid_rows, share)
 
     def _agreed(self, own: Agreed) -> Agreed:
         """Rank 0's value on every worker: rounding must not let one of them decide alone."""
@@ -212,12 +236,12 @@ class Training:
             dist.broadcast_object_list(values, src=0)
         return values[0]
 
-    def snapshot(self) -> EpisodeModel:
-        """A copy of the model outside the engine, on this worker's device; collective."""
+    def _copy(self) -> TrainingModule:
+        """A copy of the module outside the engine, on this worker's device; collective."""
         torch.manual_seed(0)
         copy = build_module(self.store, self.fold, self.settings)
         copy.load_state_dict(full_parameters(self.engine))
-        return copy.model.to(self.worker.device)
+        return copy.to(self.worker.device)
 
     def _gather_features(self, own: NDArray[np.float32], total: int) -> NDArray[np.float32]:
         if self.worker.world == 1:
@@ -234,17 +258,17 @@ class Training:
         level_buffers(self.engine)
         tensors, moments = full_parameters(self.engine), full_moments(self.engine)
         if self.worker.rank == 0:
-            self._check_holder()
-            save_checkpoint(self.run_folder, tensors, moments, state)
+            self._check_tenure()
+            save_checkpoint(self.run_folder, tensors, moments, state, self._check_tenure)
             prune_checkpoints(self.run_folder, self.settings.train.keep_best)
         # Metrics only: Ray Train's own record of checkpoints breaks when a user removes one.
         metrics = {"score": state.score, "step": state.step, "best_score": state.best_score, "finished": state.finished}
         ray.train.report(metrics)
 
-    def _check_holder(self) -> None:
-        """Write nothing once a resumed run has taken over: workers outlive a killed driver for a while."""
-        if holder(self.run_folder) != self.holder:
-            raise UserError(f"run {self.run_folder} was taken over by another process; these workers stop")
+    def _check_tenure(self) -> None:
+        """Write nothing once a later attempt has taken over."""
+        if self.tenure:
+            self.tenure.check()
 
     def _first_state(self) -> TrainingState:
         store = self.store

@@ -8,18 +8,20 @@ that will be taken again are dropped first, so that a step stands there once.
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from data_pipeline.store_writer import write_durably
+from data_pipeline.durable import write_durably
 from distributed.responses import Reply
 from model.alarms import Event
 
@@ -105,8 +107,11 @@ class Progress:
 
     def __init__(self, run: Path, total_steps: int, start: int = 0) -> None:
         """Follow `run` up to `total_steps`."""
-        self._run, self._stop = run, threading.Event()
-        self._said = set(self._lines())
+        self._stop = threading.Event()
+        self._steps, self._epochs, self._alarms = (Tail(run / name) for name in (STEPS, EPOCHS, ALARMS))
+        self._said = set(self._told())
+        self._best = -math.inf
+        self._shown: dict[str, str] = {}
         tty = sys.stderr.isatty()
         log: Any = sys.stderr if tty else _PlainLines()
         self._bar = tqdm(
@@ -140,23 +145,55 @@ class Progress:
             self._update()
 
     def _update(self) -> None:
-        steps, epochs = read_lines(self._run / STEPS), read_lines(self._run / EPOCHS)
-        shown: dict[str, str] = {}
-        if steps:
-            shown["loss"] = f"{steps[-1]['loss/total']:.4f}"
-            self._bar.n = max(steps[-1]["step"] + 1, self._bar.n)
-        if epochs:
-            shown["valid AP"] = f"{epochs[-1]['valid/average_precision']:.4f}"
-            shown["best"] = f"{max(record['valid/average_precision'] for record in epochs):.4f}"
-        for line in self._lines():
+        for record in self._steps.news()[-1:]:
+            self._shown["loss"] = f"{record.get('loss/total', math.nan):.4f}"
+            self._bar.n = max(record["step"] + 1, self._bar.n)
+        for record in self._epochs.news():
+            self._best = max(self._best, record["valid/average_precision"])
+            self._shown |= {"valid AP": f"{record['valid/average_precision']:.4f}", "best": f"{self._best:.4f}"}
+        for line in self._told():
             if line not in self._said:
                 self._said.add(line)
                 self._bar.write(line, file=sys.stderr)
-        self._bar.set_postfix(shown, refresh=False)
+        self._bar.set_postfix(self._shown, refresh=False)
         self._bar.update(0)
 
-    def _lines(self) -> list[str]:
-        return [line for record in read_lines(self._run / ALARMS) if (line := told(record))]
+    def _told(self) -> list[str]:
+        return [line for record in self._alarms.news() if (line := told(record))]
+
+
+class Tail:
+    """What a growing file of JSON lines gained since the last look; a look costs what is new, whatever came before.
+
+    A half-written last line waits for its end. A file that was begun anew, as a resumed run does, is read from its
+    start.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Nothing of `file`, which need not exist yet, is read before the first look."""
+        self._file = file
+        self._read, self._inode = 0, 0
+
+    def news(self) -> list[dict[str, Any]]:
+        """The records that were added since the last call, in order."""
+        try:
+            source = self._file.open("rb")
+        except FileNotFoundError:
+            return []
+        with source:
+            if not self._goes_on(source):
+                self._read = 0
+            source.seek(self._read)
+            content = source.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def _goes_on(self, source: BinaryIO) -> bool:
+        """Whether the file is the one of before and has a line's end where reading stopped."""
+        before, self._inode = self._inode, os.fstat(source.fileno()).st_ino
+        source.seek(max(self._read - 1, 0))
+        return before == self._inode and (self._read == 0 or source.read(1) == b"\n")
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from data_pipeline.durable import write_durably
 from distributed.figures import plot_precision_recall, plot_reliability, plot_scores
 from distributed.findings import findings
 from distributed.quadrants import (
@@ -129,9 +130,9 @@ def write_report(
         plot_reliability(shown, calibration, directory / FIGURES["Reliability"])
         plot_scores(shown, calibration, directory / FIGURES["Scores by label"])
     figures = (FIGURES if len(shown) else {}) | dict(more_figures or {})
-    (directory / "report.md").write_text(markdown(report, figures), encoding="utf-8")
+    write_durably(directory / "report.md", markdown(report, figures))
     content = json.dumps(strict(asdict(report)), indent=1, allow_nan=False)
-    (directory / "report.json").write_text(content + "\n", encoding="utf-8")
+    write_durably(directory / "report.json", content + "\n")
 
 
 def strict(value: Any) -> Any:

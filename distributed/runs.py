@@ -6,7 +6,7 @@
 
 Starting a name that exists is an error unless it is resumed, and resuming asks that store, fold, plan and everything
 that decides the result are what they were. What only decides how it is run (workers, ZeRO stage, read-ahead, patience)
-may change.
+may change, and under a constant learning rate the length.
 """
 
 from __future__ import annotations
@@ -19,24 +19,35 @@ import importlib.metadata
 import os
 import platform
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.durable import draft_of, publish, write_durably
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
-from data_pipeline.store_writer import write_durably
 from distributed.identities import check_name, read_record_of
 from distributed.settings import RunSettings
 
-FREE_TO_CHANGE = ("engine", "workers", "stream", "scoring", "train.max_failures", "train.log_every", "train.keep_best",
-                  "train.checkpoint_every", "train.patience")  # fmt: skip
+FREE_TO_CHANGE = (
+    "engine",
+    "workers",
+    "stream",
+    "scoring",
+    *(f"train.{name}" for name in ("max_failures", "bad_steps", "log_every", "keep_best", "checkpoint_every")),
+    "train.patience",
+)
 """Settings that may differ when a run is resumed, because they do not change what a step computes."""
+
+LENGTH = ("train.epochs", "train.max_steps")
+"""Settings that may differ under a constant learning rate, where the steps taken do not depend on how many follow."""
 
 PACKAGES = ("torch", "ray", "deepspeed", "numpy", "pyarrow", "prism-epi")
 """Packages whose versions are recorded."""
 
-_HELD = ".held"
+_HELD, _ATTEMPT = ".held", ".attempt"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class RunRecord(Settings):
@@ -81,11 +92,15 @@ def check_claim(runs: Path, name: str, resume: bool, store: Path, checksum: str,
             f"run {run} was trained on another store ({earlier.store}, checksum {earlier.store_checksum[:12]}), not on "
             f"{store} ({checksum[:12]}); resume it with its own store or choose another --name"
         )
-    changed = sorted(_differences(earlier.settings, settings.model_dump(mode="json")))
+    constant = settings.optimiser.schedule == "constant"
+    free = FREE_TO_CHANGE + LENGTH * constant
+    changed = sorted(_differences(earlier.settings, settings.model_dump(mode="json"), free))
     if changed:
+        length = any(key.split(" ")[0] in LENGTH for key in changed)
+        hint = "; the length may change under optimiser.schedule=constant only" if length and not constant else ""
         raise UserError(
             f"run {run} cannot be resumed with other settings: {', '.join(changed)}; give the earlier values "
-            "(they are in its run.json) or choose another --name"
+            f"(they are in its run.json) or choose another --name{hint}"
         )
     return run
 
@@ -126,11 +141,11 @@ def _create(run: Path, store: Path, checksum: str, settings: RunSettings) -> Non
         versions=versions(),
     )
     # The folder appears with its record in it, so that a run killed in between can be neither half new nor resumed.
-    draft = run.with_name(f".{run.name}.draft-{os.getpid()}")
+    draft = draft_of(run)
     try:
         draft.mkdir(parents=True)
         write_durably(draft / "run.json", record.model_dump_json(indent=1).encode())
-        draft.rename(run)
+        publish(draft, run)
     except OSError as error:
         raise UserError(f"cannot create {run}: {error.strerror}; choose a writable --runs") from error
 
@@ -144,18 +159,54 @@ def held(run: Path) -> Iterator[None]:
     with (run / _HELD).open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"run {run} is being trained by another process; wait for it or stop it first") from error
+        except OSError as error:
+            raise not_locked(run, error) from error
         file.truncate(0)
         file.write(uuid.uuid4().hex)
         file.flush()
         yield
 
 
-def holder(run: Path) -> str:
-    """Who holds `run`, or held it last; another word for every driver."""
-    file = run / _HELD
-    return file.read_text(encoding="utf-8") if file.is_file() else ""
+def not_locked(run: Path, error: OSError) -> Exception:
+    """Why the lock of `run` was refused, as a sentence where there is one."""
+    if isinstance(error, BlockingIOError):
+        return UserError(f"run {run} is being trained by another process; wait for it or stop it first")
+    if error.errno in _NO_LOCKS:
+        return UserError(
+            f"run {run} cannot be locked, which keeps two trainings of it apart: {error.strerror}; its file system "
+            "offers no locks, so mount it with them (NFS: without nolock, or version 4; Lustre: with flock), or choose "
+            "--runs on another one"
+        )
+    return error
+
+
+@dataclass(frozen=True)
+class Tenure:
+    """The right of one attempt's workers to write into a run: void as soon as a driver or an attempt follows."""
+
+    run: Path
+    holder: str
+    attempt: str
+
+    @classmethod
+    def begin(cls, run: Path) -> Tenure:
+        """Void all earlier ones; the process that writes the run's files calls this once."""
+        own = cls(run, _word(run / _HELD), uuid.uuid4().hex)
+        write_durably(run / _ATTEMPT, own.attempt)
+        return own
+
+    def check(self) -> None:
+        """Raise `UserError` if another driver or attempt has taken over: old workers may outlive theirs for a while."""
+        if (_word(self.run / _HELD), _word(self.run / _ATTEMPT)) != (self.holder, self.attempt):
+            raise UserError(f"run {self.run} was taken over by another process; these workers stop")
+
+
+def _word(file: Path) -> str:
+    # Opened without a look before: a network file system may answer a look from memory, opening asks the server.
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 @contextlib.contextmanager
@@ -173,15 +224,15 @@ def written(run: Path) -> Iterator[None]:
         ) from error
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> set[str]:
+def _differences(old: dict[str, Any], new: dict[str, Any], free: Sequence[str], prefix: str = "") -> set[str]:
     """Dotted keys whose values differ and may not."""
     found: set[str] = set()
     for key in old.keys() | new.keys():
         path = prefix + key
-        if path in FREE_TO_CHANGE or old.get(key) == new.get(key):
+        if path in free or old.get(key) == new.get(key):
             continue
         if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
-            found |= _differences(old[key], new[key], f"{path}.")
+            found |= _differences(old[key], new[key], free, f"{path}.")
         else:
             found.add(f"{path} (was {old.get(key)!r}, is {new.get(key)!r})")
     return found

@@ -7,7 +7,6 @@ score of a support without end (supports.py). It speaks of the support alone, no
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,10 +17,10 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from data_pipeline.durable import FullDiskNamed, draft_of, publish_file
 from data_pipeline.errors import UserError
 from data_pipeline.genome import UNPLACED
 from data_pipeline.store import ElementTable, Store
-from data_pipeline.store_writer import FullDiskNamed
 from distributed.deployment import FrozenCalibration
 from model.calibration import Calibration
 
@@ -86,7 +85,7 @@ class TableWriter:
 
     def __init__(self, out: Path) -> None:
         """`out` ends in .parquet or .tsv (see `require_suffix`)."""
-        self._out, self._partial = out, out.with_name(f".{out.name}.partial-{os.getpid()}")
+        self._out, self._partial = out, draft_of(out)
 
     def write(self, table: pa.Table) -> None:
         """Append the rows of `table`."""
@@ -115,7 +114,7 @@ class TableWriter:
         with FullDiskNamed(self._out):
             self._writer.close()
             if error is None:
-                self._partial.replace(self._out)
+                publish_file(self._partial, self._out)
             self._partial.unlink(missing_ok=True)
 
 

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_pipeline.errors import UserError
 from data_pipeline.store import KINDS, Kind, Store
 from data_pipeline.supports import SupportSize, draw_supports, support_labels
 from distributed.settings import ScoringSettings
@@ -203,6 +204,10 @@ class Scorer:
     def _episode_heads(
         self, h: NDArray[np.float32], support: NDArray[np.int64], query: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Logits (n,), neutral energies (n,) and z_E (dE,) of `query` given `support`, one episode.
+
+        Raises `UserError` for a score that is not finite: nothing can be ranked, averaged or calibrated with it.
+        """
         rows = np.concatenate([support, query])
         distance = self.store.pairs.distance[rows].astype(np.float32)
         distance[distance < 0] = np.nan
@@ -213,7 +218,18 @@ class Scorer:
             torch.from_numpy(np.array(features)).to(self.device), len(support),
             support_labels=self._episode(support_labels(self.store, support)) if labelled else None,
         )  # fmt: skip
-        return scores.logits[0].cpu().numpy(), scores.neutral[0].cpu().numpy(), scores.environment[0].cpu().numpy()
+        logits, neutral = scores.logits[0].cpu().numpy(), scores.neutral[0].cpu().numpy()
+        self._require_finite(query, logits + neutral)
+        return logits, neutral, scores.environment[0].cpu().numpy()
+
+    def _require_finite(self, query: NDArray[np.int64], values: NDArray[np.float32]) -> None:
+        unfit = query[~np.isfinite(values)]
+        if len(unfit):
+            line = self.store.lines[int(self.store.pairs.line[unfit[0]])]
+            raise UserError(
+                f"the model's scores of {len(unfit)} pairs of line '{line}' are not finite, the first of them row "
+                f"{unfit[0]} of {self.store.path}: its weights have grown too large; train with a lower optimiser.lr"
+            )
 
     def _episode(self, values: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(values).unsqueeze(0).to(self.device)

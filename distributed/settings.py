@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_pipeline.folds import FoldSettings
 from data_pipeline.plan import EpisodeSettings
@@ -51,13 +51,21 @@ class EngineSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU per worker where the cluster has any, and then fewer GPUs than workers are an error."""
     offload_optimiser: bool = False
-    """Keep optimiser state in host memory (ZeRO 1-3)."""
+    """Keep optimiser state in host memory (ZeRO 1-3); PyTorch's AdamW then steps on the CPU, which is slower."""
     offload_parameters: bool = False
     """Keep idle parameters in host memory (ZeRO 3)."""
     compile: bool = False
     """Compile the module with torch.compile."""
     threads: int = Field(0, ge=0, le=256)
     """CPU threads per worker; 0: the worker's share of its host's cores."""
+
+    @model_validator(mode="after")
+    def _offload_acts(self) -> EngineSettings:
+        if self.offload_optimiser and self.zero_stage == 0:
+            raise ValueError("offload_optimiser=true does nothing at zero_stage=0; set zero_stage to 1, 2 or 3")
+        if self.offload_parameters and self.zero_stage != 3:
+            raise ValueError(f"offload_parameters=true does nothing at zero_stage={self.zero_stage}; set zero_stage=3")
+        return self
 
 
 class TrainSettings(Settings):
@@ -83,6 +91,8 @@ class TrainSettings(Settings):
     """Checkpoints to keep, best validation macro average precision first; the latest is kept too."""
     log_every: int = Field(10, ge=1)
     """Steps between records of the per-step metrics."""
+    bad_steps: int = Field(10, ge=1, le=100_000)
+    """Steps in a row with a loss or gradient that is not finite after which a run stops; each of them is skipped."""
     max_failures: int = Field(2, ge=-1)
     """Times a run recovers from a lost worker or host by itself, from its latest checkpoint; -1: without limit."""
     responses: ResponseSettings = ResponseSettings()

@@ -31,6 +31,7 @@ from distributed.checkpoint import (
 )
 from distributed.cluster import join_ray, needed_cpus, require_room, resolve_device
 from distributed.identities import name_of_now, ways_on
+from distributed.length import continued
 from distributed.records import Progress
 from distributed.runs import check_claim, claim, held, record_device
 from distributed.settings import RunSettings
@@ -60,6 +61,7 @@ def train(settings: RunSettings, store_path: Path, runs: Path, name: str, resume
         record_device(run, device)
         print(f"{name}: {settings.workers.count} workers on {device}", file=sys.stderr, flush=True)
         state = _position(run, Identity(store=store.checksum, fold=fold.identity, plan=plan.identity))
+        state = continued(state, run, plan, settings) if state else None
         if state is None or not state.finished:
             with Progress(run, total_steps(plan, settings), state.step if state else 0):
                 fit(settings, store.path, run, device)

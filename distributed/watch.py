@@ -69,13 +69,15 @@ class Watch:
         )
 
     def step(self, state: WatchState, figures: Mapping[str, float], step: int) -> tuple[WatchState, list[Event]]:
-        """The state after a step with the report `figures`, and the alarms that turned on or off."""
-        total = figures.get("loss/total", 0.0)
-        seen = {**figures, "not_finite": float(not math.isfinite(total))}
-        alarms, events = observe(state.steps, self._step_alarms, seen, step)
+        """The state after a step with the report `figures`, and the alarms that turned on or off.
+
+        What a step that taught nothing shows is left out of the means.
+        """
+        unfit = not_finite(figures)
+        alarms, events = observe(state.steps, self._step_alarms, {**figures, **unfit}, step)
         sums = dict(state.sums)
         for name, value in figures.items():
-            if name.startswith(AVERAGED) and math.isfinite(value):
+            if name.startswith(AVERAGED) and math.isfinite(value) and not any(unfit.values()):
                 before, count = sums.get(name, (0.0, 0))
                 sums[name] = (before + value, count + 1)
         return state.model_copy(update={"steps": alarms, "sums": sums}), events
@@ -95,6 +97,17 @@ class Watch:
         answered = {**state.answered, **{reply.response: len(history) for reply in replies}}
         state = state.model_copy(update={"adjustments": adjustments, "answered": answered})
         return state, everything, events, replies
+
+
+def not_finite(figures: Mapping[str, float]) -> dict[str, float]:
+    """`not_finite/<loss>` of every loss of a step, and `not_finite/gradient`: 1 where it is not finite, else 0.
+
+    The gradient counts where every loss is finite: after one that is not, there is none.
+    """
+    losses = {name: value for name, value in figures.items() if name.startswith("loss/")}
+    unfit = {f"not_finite/{name}": float(not math.isfinite(value)) for name, value in losses.items()}
+    gradient = math.isfinite(figures.get("gradient_norm", 0.0))
+    return unfit | {"not_finite/gradient": float(not gradient and not any(unfit.values()))}
 
 
 def numbers(report: Mapping[str, Tensor]) -> dict[str, float]:

@@ -77,7 +77,7 @@ def _counted(figures: Figures, place: str) -> bool:
 
 
 STEP_ALARMS: tuple[Alarm, ...] = (
-    Alarm("not_finite", "not_finite", "the total loss is not a number", lambda value, *_: value > 0),
+    Alarm("not_finite", "not_finite/", "{place} is not finite: the step teaches nothing", lambda value, *_: value > 0),
     Alarm(
         "bound_violated",
         "bound_violated/",
@@ -149,7 +149,7 @@ STEP_ALARMS: tuple[Alarm, ...] = (
         steps=500,
     ),
 )
-"""On the report of a step, with `not_finite` added by whoever turns it into numbers."""
+"""On the report of a step, with `not_finite/` added by whoever turns it into numbers."""
 
 EPOCH_ALARMS: tuple[Alarm, ...] = (
     Alarm(

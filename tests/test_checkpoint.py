@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from tiny_training import tiny_settings
 from torch import Tensor
 
+from data_pipeline.durable import draft_of
 from data_pipeline.errors import UserError
 from distributed.checkpoint import (
     FILES,
@@ -24,6 +27,7 @@ from distributed.checkpoint import (
     save_checkpoint,
     set_aside_damaged,
 )
+from distributed.runs import Tenure, claim, held
 
 
 def state_at(step: int, score: float = -1.0) -> TrainingState:
@@ -133,7 +137,7 @@ def test_the_best_are_kept_and_the_latest_and_nothing_else(tmp_path: Path) -> No
 
 def test_what_a_killed_writer_left_is_no_checkpoint_and_is_cleared_away(tmp_path: Path) -> None:
     saved(tmp_path, 3)
-    left = tmp_path / ".draft_1234"
+    left = draft_of(tmp_path / "checkpoint_000000006")
     left.mkdir()
     (left / "state.json").write_text("{")
     assert steps_of(tmp_path) == [3]
@@ -187,3 +191,48 @@ def test_a_run_folder_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(UserError, match=r"cannot be written: .*Not a directory"):
         save_checkpoint(tmp_path / "run", tensors_of(1), tensors_of(2), state_at(1))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("place", ["model", "optimiser"])
+def test_a_tensor_that_is_not_finite_is_never_saved(tmp_path: Path, place: str, value: float) -> None:
+    saved(tmp_path, 3)
+    tensors = {"model": tensors_of(6), "optimiser": tensors_of(-7)}
+    tensors[place]["weight"][1, 2] = value
+    with pytest.raises(
+        UserError, match=r"checkpoint_000000006 is not written: weight would not be finite; the earlier"
+    ):
+        save_checkpoint(tmp_path, tensors["model"], tensors["optimiser"], state_at(6))
+    assert steps_of(tmp_path) == [3]
+
+
+def test_a_score_that_is_not_finite_never_makes_the_best_checkpoint(tmp_path: Path) -> None:
+    first = state_at(3).judged(0.4, patience=0, steps=9)
+    second = first.model_copy(update={"step": 6}).judged(float("nan"), patience=0, steps=9)
+    assert (second.score, second.best_score, second.best_step, second.epochs_without_gain) == (-1.0, 0.4, 3, 1)
+    for state in (first, second):
+        save_checkpoint(tmp_path, tensors_of(state.step), tensors_of(state.step), state)
+    assert best_checkpoint(tmp_path).name == "checkpoint_000000003"
+
+
+def test_what_a_killed_writer_of_the_same_process_number_left_stops_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / f".draft_{os.getpid()}").mkdir()
+    draft_of(tmp_path / "checkpoint_000000003").mkdir()
+    saved(tmp_path, 3)
+    assert steps_of(tmp_path) == [3]
+
+
+def test_a_writer_that_lost_the_run_while_it_wrote_leaves_no_checkpoint(tmp_path: Path) -> None:
+    run = claim(tmp_path, "first", False, tmp_path / "store", "abc", tiny_settings())
+    with held(run):
+        old = Tenure.begin(run)
+        save_checkpoint(run, tensors_of(3), tensors_of(-4), state_at(3), old.check)
+        before = {path.name for path in run.iterdir()}
+
+        def taken_over_meanwhile() -> None:
+            Tenure.begin(run)
+            old.check()
+
+        with pytest.raises(UserError, match="was taken over by another process; these workers stop"):
+            save_checkpoint(run, tensors_of(6), tensors_of(-7), state_at(6), taken_over_meanwhile)
+        assert {path.name for path in run.iterdir()} == before

@@ -6,11 +6,14 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from data_pipeline.settings import Settings, load
 from data_pipeline.simulator import SimulatorSettings
@@ -148,3 +151,12 @@ def test_commit_hooks_are_the_checks_of_the_makefile_and_download_nothing() -> N
     assert entries == {"ruff check": "system", "ruff format --check": "system", "mypy": "system"}
     makefile = (PROJECT / "Makefile").read_text()
     assert all(f"$(BIN)/{entry}" in makefile for entry in entries)
+
+
+def test_every_dependency_is_bounded_on_both_sides_and_locked_within() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    locked = dict(line.split("==") for line in (PROJECT / "requirements.lock").read_text().split() if "==" in line)
+    locked = {canonicalize_name(name): version for name, version in locked.items()}
+    for requirement in map(Requirement, project["dependencies"]):
+        assert {bound.operator for bound in requirement.specifier} == {">=", "<"}, requirement
+        assert locked[canonicalize_name(requirement.name)] in requirement.specifier, requirement

@@ -15,7 +15,8 @@ from model.energy import FORMS
 from model.objective import monitors
 
 HEALTHY_STEP = {
-    "not_finite": 0.0,
+    "not_finite/loss/task": 0.0,
+    "not_finite/gradient": 0.0,
     "bound_violated/task": 0.0,
     "bound_violated/corr": 0.0,
     "degenerate/corr": 0.0,
@@ -64,7 +65,7 @@ def test_T13_1_a_healthy_run_is_silent() -> None:
 
 
 STEP_CASES = [
-    ("not_finite", {"not_finite": 1.0}, ""),
+    ("not_finite", {"not_finite/loss/task": 1.0}, "loss/task"),
     ("bound_violated", {"bound_violated/corr": 1.0}, "corr"),
     ("degenerate", {"degenerate/corr": 1.0}, "corr"),
     ("drowned", {"gradient_ratio/corr": 0.049}, "corr"),

@@ -256,9 +256,24 @@ def test_a_model_without_environment_is_not_asked_whether_it_is_alive() -> None:
         assert len(state.active) == expected
 
 
-def test_a_total_that_is_not_a_number_raises_the_alarm_at_once() -> None:
-    _, events = watch().step(WatchState(), {"loss/total": math.nan}, 3)
-    assert [(event.alarm, event.step) for event in events] == [("not_finite", 3)]
+@pytest.mark.parametrize(
+    ("figures", "place"),
+    [
+        ({"loss/total": 1.0, "loss/task": math.nan}, "loss/task"),
+        ({"loss/total": math.inf, "loss/task": 1.0, "gradient_norm": math.nan}, "loss/total"),
+        ({"loss/total": 1.0, "gradient_norm": math.inf}, "gradient"),
+    ],
+)
+def test_what_is_not_finite_is_said_by_name_at_once_and_left_out_of_the_means(
+    figures: dict[str, float], place: str
+) -> None:
+    state, events = watch().step(WatchState(), figures, 3)
+    says = f"{place} is not finite: the step teaches nothing"
+    assert [(event.alarm, event.place, event.step, event.says) for event in events] == [("not_finite", place, 3, says)]
+    assert state.sums == {}
+    state, events = watch().step(state, {"loss/total": 1.0, "loss/task": 1.0, "gradient_norm": 1.0}, 4)
+    assert [(event.place, event.on) for event in events] == [(place, False)]
+    assert state.sums == {"loss/total": (1.0, 1), "loss/task": (1.0, 1)}
 
 
 def test_numbers_are_those_of_the_report() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from tiny_training import tiny_settings
 
 from data_pipeline.errors import UserError
 from distributed.identities import check_name, name_of_now
-from distributed.runs import check_claim, claim, held, holder, read_record
+from distributed.runs import Tenure, check_claim, claim, held, not_locked, read_record
 from distributed.settings import RunSettings
 
 STORE = Path("stores/one")
@@ -113,15 +115,13 @@ def test_a_run_has_one_driver_at_a_time(tmp_path: Path) -> None:
 
 def test_workers_can_tell_that_another_driver_took_their_run(tmp_path: Path) -> None:
     run = claimed(tmp_path)
-    seen = {holder(run)}
-    for _ in range(2):
-        with held(run):
-            first = holder(run)
-            with pytest.raises(UserError), held(run):
-                pass
-            assert holder(run) == first
-        seen.add(first)
-    assert len(seen) == 3
+    with held(run):
+        own = Tenure.begin(run)
+        with pytest.raises(UserError), held(run):
+            pass
+        own.check()
+    with held(run), pytest.raises(UserError, match="was taken over by another process; these workers stop"):
+        own.check()
 
 
 @pytest.mark.parametrize(
@@ -132,3 +132,40 @@ def test_a_name_nobody_gave_is_valid_whatever_the_line_is_called(line: str, star
     name = name_of_now(line)
     check_name("run", name)
     assert name.startswith(start)
+
+
+def test_workers_can_tell_that_a_later_attempt_of_their_own_driver_follows(tmp_path: Path) -> None:
+    run = claimed(tmp_path)
+    with held(run):
+        old, new = Tenure.begin(run), Tenure.begin(run)
+        new.check()
+        with pytest.raises(UserError, match="was taken over by another process; these workers stop"):
+            old.check()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_one_sentence(tmp_path: Path, number: int) -> None:
+    refused = not_locked(tmp_path, OSError(number, os.strerror(number)))
+    assert isinstance(refused, UserError)
+    assert str(refused) == (
+        f"run {tmp_path} cannot be locked, which keeps two trainings of it apart: {os.strerror(number)}; its file "
+        "system offers no locks, so mount it with them (NFS: without nolock, or version 4; Lustre: with flock), or "
+        "choose --runs on another one"
+    )
+
+
+def test_another_failure_of_the_lock_stays_what_it_is(tmp_path: Path) -> None:
+    failure = OSError(errno.EIO, "Input/output error")
+    assert not_locked(tmp_path, failure) is failure
+
+
+CONSTANT = "optimiser.schedule=constant"
+
+
+@pytest.mark.parametrize("override", ["train.epochs=7", "train.max_steps=5"])
+def test_the_length_may_change_under_a_constant_learning_rate_only(tmp_path: Path, override: str) -> None:
+    run = claimed(tmp_path, tiny_settings(CONSTANT))
+    assert claimed(tmp_path, tiny_settings(CONSTANT, override), resume=True) == run
+    claimed(tmp_path / "cosine")
+    with pytest.raises(UserError, match=r"the length may change under optimiser\.schedule=constant only$"):
+        claimed(tmp_path / "cosine", tiny_settings(override), resume=True)

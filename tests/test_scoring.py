@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tiny_training import tiny_fold, tiny_settings, tiny_store
 
 from data_pipeline.batch import EpisodeBatch
+from data_pipeline.errors import UserError
 from data_pipeline.store import Store
 from data_pipeline.stream import collate, gather
 from data_pipeline.supports import SupportSize, draw_supports
@@ -164,3 +165,17 @@ def test_a_large_support_is_read_in_parts_of_the_query_and_gives_the_same_logits
     whole, parts = (Scorer(model, store, SupportSize(8, 1024), own).score_line(rows, pool, 2, SEED) for own in asked)
     np.testing.assert_allclose(parts.logits, whole.logits, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(parts.neutral, whole.neutral, rtol=1e-5, atol=1e-6)
+
+
+def test_a_score_that_is_not_finite_is_a_sentence_that_names_line_and_row(
+    store: Store, module: TrainingModule, rows: NDArray[np.int64]
+) -> None:
+    with torch.no_grad():
+        for parameter in module.model.invariant.parameters():
+            parameter.mul_(1e30)
+    scorer = Scorer(module.model, store, EXACTLY, ScoringSettings())
+    sentence = (
+        rf"scores of \d+ pairs of line 'sim1' are not finite, the first of them row \d+ of {store.path}: its weig"
+    )
+    with pytest.raises(UserError, match=sentence):
+        scorer.score_line(rows, tiny_fold(store).rows(store, "sim1"), 1, SEED)

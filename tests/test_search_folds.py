@@ -15,6 +15,7 @@ from data_pipeline.plan import Plan
 from data_pipeline.store import Store
 from distributed.assembly import validation_rows
 from distributed.runs import held
+from tune.ablation_run import Cell
 from tune.identity import claim_search, read_search
 from tune.search import check_folds, inner_lines, search
 from tune.space import load_space
@@ -161,7 +162,18 @@ def test_two_processes_cannot_continue_the_same_search(tmp_path: Path, store: St
 
 def test_a_line_with_any_name_has_a_run_name() -> None:
     assert run_name(7, "HeLa-S3") == "trial-0007-HeLa-S3"
-    assert run_name(7, "T cell/CD4+") == "trial-0007-T_cell_CD4_"
+    assert run_name(7, "T cell/CD4+").startswith("trial-0007-T_cell_CD4_-")
+    assert len(run_name(7, "x" * 300)) <= 100
+
+
+def test_lines_of_different_names_never_share_a_run() -> None:
+    names = ["T cell/CD4+", "T cell/CD4-", "T_cell_CD4_", "a" * 90 + "1", "a" * 90 + "2"]
+    assert len({run_name(7, name) for name in names}) == len(names)
+    long = [f"ENCODE experiment of donor {number}" for number in range(3)]
+    cells = {Cell(variant="a", test_line=one, valid_line=two, seed=0).run for one in long for two in long}
+    assert len(cells) == 9
+    assert all(len(name) < 60 for name in cells)
+    assert Cell(variant="a", test_line="sim4", valid_line="IMR90", seed=0).run == "a-sim4-IMR90-0"
 
 
 def test_the_reason_of_a_failure_is_what_was_raised_first() -> None:

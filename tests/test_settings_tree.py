@@ -94,3 +94,20 @@ def test_a_preset_that_is_wrong_is_named_with_its_file(tmp_path: Path, text: str
         load(RunSettings, [file])
     assert str(file) in str(raised.value)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["engine.offload_optimiser=true", "engine.zero_stage=0"],
+            "offload_optimiser=true does nothing at zero_stage=0",
+        ),
+        (["engine.offload_parameters=true", "engine.zero_stage=2"], "offload_parameters=true does nothing at zero_st"),
+        (["engine.offload_parameters=true", "engine.zero_stage=0"], "offload_parameters=true does nothing at zero_st"),
+    ],
+)
+def test_offloading_what_a_stage_does_not_share_out_is_refused(words: list[str], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        load(RunSettings, overrides=words)
+    assert load(RunSettings, overrides=["engine.offload_parameters=true", "engine.zero_stage=3"])

@@ -21,7 +21,15 @@ from tiny_training import TINY_RUN, tiny_fold, tiny_plan, tiny_settings, tiny_st
 from data_pipeline.errors import UserError, command_line
 from data_pipeline.store import Store
 from distributed import local_ray
-from distributed.checkpoint import Identity, TrainingState, load_checkpoint, save_checkpoint
+from distributed.assembly import build_module
+from distributed.checkpoint import (
+    Identity,
+    TrainingState,
+    checkpoints,
+    load_checkpoint,
+    read_state,
+    save_checkpoint,
+)
 from distributed.runs import claim
 from distributed.train import app
 
@@ -229,6 +237,26 @@ def test_what_fails_in_a_worker_ends_in_the_same_sentence_once_and_loses_no_chec
     )
     assert load_checkpoint(first / "kept")[2].step == 3
     assert workers_started(small_ray) == before + 1
+
+
+def exploded(store: Store, run: Path) -> None:
+    """Make the checkpoint of `run` that of a model whose weights are finite and far too large."""
+    settings = tiny_settings()
+    module = build_module(store, tiny_fold(store), settings)
+    tensors = {name: value * 1e30 if "invariant." in name else value for name, value in module.state_dict().items()}
+    state = read_state(run / "checkpoint_000000003")
+    save_checkpoint(run, tensors, {"step": torch.zeros(())}, state)
+
+
+def test_a_run_that_no_longer_learns_ends_with_step_and_term(
+    refused: Refused, store: Store, first: Path, local_ray: None
+) -> None:
+    exploded(store, first)
+    sentence = refused("--resume", "train.max_failures=0", "train.bad_steps=2", "workers.cpus=0.5")
+    assert sentence.startswith(f"run {first} stops because 2 steps in a row, 3 to 4, taught nothing: the loss of ")
+    assert "task" in sentence
+    assert "(the logits of lines sim1, sim2 are not finite)" in sentence
+    assert [folder.name for folder, _ in checkpoints(first)] == ["checkpoint_000000003"]
 
 
 def test_the_command_itself_prints_one_line_and_no_traceback(tmp_path: Path) -> None:

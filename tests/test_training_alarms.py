@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from distributed.findings import training_findings
-from distributed.records import ALARMS, EPOCHS, STEPS, Progress, Records, read_lines
+from distributed.records import ALARMS, EPOCHS, STEPS, Progress, Records, Tail, read_lines
 from distributed.responses import Reply
 from model.alarms import Event
 
@@ -97,3 +97,52 @@ def test_a_run_without_alarms_has_nothing_to_tell(tmp_path: Path) -> None:
         Path(EPOCHS).name,
         "alarms.jsonl",
     }
+
+
+def test_the_progress_line_bears_a_step_without_a_finite_loss(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (run / STEPS).open("a") as file:
+        file.write(json.dumps({"step": 1, "loss/task": 0.7}) + "\n")
+    with Progress(run, 700):
+        pass
+    assert "loss=nan" in capsys.readouterr().err
+
+
+def test_a_tail_tells_each_record_once_and_lets_a_half_written_line_wait(tmp_path: Path) -> None:
+    file = tmp_path / "steps.jsonl"
+    tail = Tail(file)
+    assert tail.news() == []
+    file.write_text('{"step": 0}\n{"step": 1}\n{"st')
+    assert tail.news() == [{"step": 0}, {"step": 1}]
+    assert tail.news() == []
+    with file.open("a") as end:
+        end.write('ep": 2}\n')
+    assert tail.news() == [{"step": 2}]
+
+
+@pytest.mark.parametrize("content", ['{"step": 7}\n', '{"step": 7}\n' * 9], ids=["shorter", "longer"])
+@pytest.mark.parametrize("anew", ["replaced", "overwritten"])
+def test_a_tail_reads_a_file_that_was_begun_anew_from_its_start(tmp_path: Path, anew: str, content: str) -> None:
+    file = tmp_path / "steps.jsonl"
+    file.write_text('{"step": 0, "loss": 1}\n{"step": 1}\n')
+    tail = Tail(file)
+    assert len(tail.news()) == 2
+    if anew == "replaced":
+        (tmp_path / "new").write_text(content)
+        (tmp_path / "new").replace(file)
+    else:
+        file.write_text(content)
+    assert tail.news() == [json.loads(line) for line in content.splitlines()]
+
+
+def test_a_look_at_a_long_file_reads_what_is_new_only(tmp_path: Path) -> None:
+    file = tmp_path / "steps.jsonl"
+    file.write_text('{"step": 0}\n' * 20_000)
+    tail = Tail(file)
+    assert len(tail.news()) == 20_000
+    # What was read is no JSON any more, which a second reading would notice.
+    size = file.stat().st_size
+    with file.open("r+b") as both:
+        both.write(b"x" * (size - 1))
+        both.seek(size)
+        both.write(b'{"step": 1}\n')
+    assert tail.news() == [{"step": 1}]

@@ -10,7 +10,6 @@ Cost: that of the run, and two scorings of the test line.
 from __future__ import annotations
 
 import math
-import re
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
+from data_pipeline.durable import write_durably
 from data_pipeline.errors import UserError
 from data_pipeline.folds import Fold, resolve_fold
 from data_pipeline.settings import Settings, validate
@@ -28,6 +28,7 @@ from data_pipeline.supports import draw_supports
 from distributed.checkpoint import best_checkpoint
 from distributed.epoch_end import environment_can_rank, gain_under_one_support
 from distributed.evaluate import groups_of, load_model, predict_groups
+from distributed.identities import word_of
 from distributed.records import ALARMS, STEPS, read_lines, read_records
 from distributed.scoring import Scorer
 from distributed.settings import RunSettings
@@ -60,7 +61,7 @@ class Cell(Settings):
     @property
     def run(self) -> str:
         """Name of the run."""
-        lines = (re.sub(r"[^A-Za-z0-9._-]", "_", line)[:20] for line in (self.test_line, self.valid_line))
+        lines = (word_of(line, 20) for line in (self.test_line, self.valid_line))
         return "-".join((self.variant, *lines, str(self.seed)))
 
 
@@ -125,10 +126,7 @@ def finish(task: CellTask) -> Outcome:
     run, state = train_run(Path(task.runs), task.cell.run, store_path, task.checksum, settings, task.device)
     store = Store.open(store_path)
     predictions, can_rank = judge(run, store, settings, task.pairs)
-    folder = Path(task.predictions)
-    draft = folder / f".{task.cell.run}.draft"
-    predictions.to_parquet(draft, index=False)
-    draft.rename(folder / f"{task.cell.run}.parquet")
+    write_durably(Path(task.predictions) / f"{task.cell.run}.parquet", predictions.to_parquet(index=False))
     bayes = store.manifest.truth.get("lines", {}).get(task.cell.test_line, {}).get("bayes_average_precision")
     return Outcome(
         cell=task.cell,

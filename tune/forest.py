@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from distributed.figures import BLUE, GREY, PANEL_INCHES, RIVAL_COLOURS, STYLE
+from distributed.figures import BLUE, GREY, PANEL_INCHES, RIVAL_COLOURS, STYLE, write_figure
 from tune.comparison import Comparison
 
 
@@ -38,7 +38,7 @@ def plot_differences(comparisons: Mapping[str, list[Comparison]], path: Path) ->
         labels = [row.name if row.against == "default" else f"{row.name} (to {row.against})" for row in names]
         panels[0].set_yticks(range(len(names)), labels)
         panels[0].set_ylim(len(names) - 0.5, -0.5)
-        figure.savefig(path)
+        write_figure(figure, path)
 
 
 def _has(rows: list[Comparison], name: str) -> bool:

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from distributed.figures import BLUE, GREY, PANEL_INCHES, RIVAL_COLOURS, STYLE
+from distributed.figures import BLUE, GREY, PANEL_INCHES, RIVAL_COLOURS, STYLE, write_figure
 
 COLUMNS = 3
 BEST = RIVAL_COLOURS[2]
@@ -41,7 +41,7 @@ def plot_settings(table: pd.DataFrame, space: dict[str, BaseDistribution], path:
         for axes in panels[:, 0]:
             axes.set_ylabel("macro average precision")
         panels[0, 0].legend()
-        figure.savefig(path)
+        write_figure(figure, path)
 
 
 def plot_history(table: pd.DataFrame, path: Path) -> None:
@@ -58,7 +58,7 @@ def plot_history(table: pd.DataFrame, path: Path) -> None:
         axes.set_xlim(-0.5, max(len(table), 2) - 0.5)
         axes.set_ylabel("macro average precision")
         axes.legend()
-        figure.savefig(path)
+        write_figure(figure, path)
 
 
 def _whole_range(axes: Axes, own: FloatDistribution | IntDistribution) -> None:

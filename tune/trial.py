@@ -8,7 +8,6 @@ interrupted goes on from its checkpoint, so a trial that is taken up after a kil
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from data_pipeline.settings import Settings, validate
 from distributed.checkpoint import TrainingState, checkpoints, set_aside_damaged
 from distributed.failures import failure_of
 from distributed.fit import fit
+from distributed.identities import word_of
 from distributed.runs import claim, held, record_device
 from distributed.settings import RunSettings
 from tune.space import Point, apply
@@ -70,7 +70,7 @@ def train_run(
 ) -> tuple[Path, TrainingState]:
     """Train run `name`, or go on with it, to its end; its folder and last state. One that is finished is left alone.
 
-    Raises `UserError` for a run whose validation line has no score.
+    Raises `UserError` for a run that ends because its losses or scores are not finite, with the step and the term.
     """
     run = runs / name
     if run.is_dir() and not (run / "run.json").is_file():
@@ -83,11 +83,6 @@ def train_run(
         if not (done and done[-1][1].finished):
             fit(settings, store, run, device)
             done = checkpoints(run)
-    score = done[-1][1].best_score if done else math.nan
-    if not math.isfinite(score) or score < 0:
-        raise UserError(
-            f"validation line '{settings.fold.valid_line}' has no score: the run's predictions are not finite"
-        )
     return run, done[-1][1]
 
 
@@ -111,8 +106,7 @@ def fold_settings(settings: RunSettings, line: str) -> RunSettings:
 
 def run_name(number: int, line: str) -> str:
     """Name of the run of trial `number` and validation line `line`."""
-    safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in line)
-    return f"trial-{number:04d}-{safe}"
+    return f"trial-{number:04d}-{word_of(line, 60)}"
 
 
 def reason_of(error: BaseException) -> str:
