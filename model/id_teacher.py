@@ -12,24 +12,19 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from data_pipeline.settings import Settings
+from model.teaching import TeachingSettings
 
 
-class TeacherSettings(Settings):
+class TeacherSettings(TeachingSettings):
     """How much of z_E comes from the line's own learnt vector."""
 
-    on: bool = False
-    """Whether there is a teacher."""
-    share: float = Field(default=0.5, ge=0.0, lt=1.0)
-    """eta at epoch 0: z_E = eta teacher + (1 - eta) support."""
     epochs: float = Field(default=10.0, gt=0.0, le=10000.0)
     """Epochs over which eta falls to 0."""
-    novelty: float = Field(default=0.3, ge=0.0, le=1.0)
-    """Probability per episode that the line is treated as unknown (eta = 0)."""
 
-    def share_at(self, epoch: float) -> float:
-        """eta at a (fractional) epoch."""
-        return self.share * max(0.0, 1.0 - epoch / self.epochs)
+    @property
+    def fading_epochs(self) -> float:
+        """Epochs over which eta falls to 0."""
+        return self.epochs
 
 
 class IdTeacher(nn.Module):
@@ -47,6 +42,6 @@ class IdTeacher(nn.Module):
         The share is 0 for a line not trained on (-1) and for the episodes that `seed` draws as novel.
         """
         generator = torch.Generator().manual_seed(seed)
-        familiar = torch.rand(len(line), generator=generator).to(line.device) >= self.settings.novelty
+        familiar = ~self.settings.novel(torch.rand(len(line), generator=generator).to(line.device))
         share = self.settings.share_at(epoch) * (familiar & (line >= 0)).to(self.vectors.dtype)
         return F.embedding(line.clamp(min=0), self.vectors), share.unsqueeze(1)

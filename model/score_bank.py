@@ -7,60 +7,32 @@ they are saved with a checkpoint and equal on every worker. Cost: 8 kB per line 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-EMPTY = -1
-"""Marks a slot that holds nothing yet."""
+from model.memory import EMPTY, LineRing
 
 
-class ScoreBank(nn.Module):
-    """A ring of the latest labelled query logits of each training line, with the step each was seen in."""
+class ScoreBank(LineRing):
+    """The latest labelled query logits of each training line."""
 
     logits: Tensor
     positive: Tensor
-    born: Tensor
-    head: Tensor
-    clock: Tensor
 
     def __init__(self, lines: int, size: int, oldest: int) -> None:
         """`lines` = C rings of `size` logits; a logit counts for `oldest` observed steps after its own."""
-        super().__init__()
-        self.size, self.oldest = size, oldest
-        self.register_buffer("logits", torch.zeros(lines, size))
-        self.register_buffer("positive", torch.zeros(lines, size))
-        self.register_buffer("born", torch.full((lines, size), EMPTY))
-        self.register_buffer("head", torch.zeros(lines, dtype=torch.int64))
-        self.register_buffer("clock", torch.zeros((), dtype=torch.int64))
+        super().__init__(lines, size, oldest, logits=torch.zeros(()), positive=torch.zeros(()))
 
     def forward(self, line: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """For line (N,) int64: logits (N, size), positive (N, size) bool, valid (N, size) bool, all copies.
 
-        Valid slots are filled and young enough; a line below 0 has none.
+        A line below 0 has none.
         """
         own = line.clamp(min=0)
-        young = (self.born != EMPTY) & (self.clock - self.born <= self.oldest)
-        return self.logits[own], self.positive[own] > 0.5, young[own] & (line >= 0).unsqueeze(1)
+        return self.logits[own], self.positive[own] > 0.5, self.valid()[own] & (line >= 0).unsqueeze(1)
 
-    @torch.no_grad()
     def observe(self, line: Tensor, logits: Tensor, positive: Tensor, known: Tensor) -> None:
-        """Take in one step: line (N,) int64, logits (N,), positive (N,) bool; where `known` (N,) is false, nothing.
-
-        Within a line the order is that of the arguments; of more than `size` logits the last ones stay.
-        """
-        kept = known & (line >= 0)
-        lines = len(self.head)
-        member = F.one_hot(line.clamp(min=0), lines) * kept.unsqueeze(1)
-        count = member.sum(dim=0)
-        place = member.cumsum(dim=0).gather(1, line.clamp(min=0).unsqueeze(1)).squeeze(1) - 1
-        kept = kept & (place >= count[line.clamp(min=0)] - self.size)
-        own = line[kept]
-        slot = (self.head[own] + place[kept]) % self.size
-        self.logits[own, slot] = logits.detach()[kept].float()
-        self.positive[own, slot] = positive[kept].float()
-        self.born[own, slot] = self.clock.expand(len(own))
-        self.head.copy_((self.head + count) % self.size)
-        self.clock += 1
+        """Take in one step: line (N,) int64, logits (N,), positive (N,) bool; where `known` (N,) is false, nothing."""
+        self.keep(torch.where(known, line, EMPTY), logits=logits, positive=positive)
 
 
 class KeyedMeans(nn.Module):

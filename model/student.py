@@ -17,19 +17,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from data_pipeline.errors import UserError
-from data_pipeline.settings import Settings
 from model.layers import mlp
 from model.prototype_graph import PrototypeGraph
+from model.teaching import TeachingSettings
 
 HIDDEN = -1e9
 """Logit of a prototype that may not be chosen; finite, so that 0 times its log probability is 0."""
 
 
-class CompetitionSettings(Settings):
+class CompetitionSettings(TeachingSettings):
     """Prototype graph, teacher, student and opportunist."""
 
-    on: bool = False
-    """Whether any of it exists; off leaves the model as it is without."""
     relation: Literal["features", "tree", "even", "auto"] = "auto"
     """What makes lines neighbours: feature vectors, the tree `model.tissues`, nothing, or the first that they have."""
     propagation: Literal["ppr", "gcn"] = "ppr"
@@ -42,12 +40,8 @@ class CompetitionSettings(Settings):
     """Hidden units of phi."""
     sharpness: float = Field(default=0.1, ge=0.01, le=10.0)
     """tau of the student's choice between prototypes."""
-    share: float = Field(default=0.5, ge=0.0, lt=1.0)
-    """eta at epoch 0, the teacher's part in z_E of a training line."""
     share_epochs: float = Field(default=10.0, gt=0.0, le=10000.0)
     """Epochs over which eta falls to 0."""
-    novelty: float = Field(default=0.3, ge=0.0, le=1.0)
-    """Probability per training episode that the line is treated as unknown."""
     pull: float = Field(default=0.5, ge=0.0, le=100.0)
     """Weight of the student's divergence from the teacher."""
     push: float = Field(default=0.5, ge=0.0, le=1.0)
@@ -59,9 +53,10 @@ class CompetitionSettings(Settings):
     win_memory: float = Field(default=0.99, ge=0.0, lt=1.0)
     """How much of a line's win rate a step keeps."""
 
-    def share_at(self, epoch: float) -> float:
-        """eta at a (fractional) epoch."""
-        return self.share * max(0.0, 1.0 - epoch / self.share_epochs)
+    @property
+    def fading_epochs(self) -> float:
+        """Epochs over which eta falls to 0."""
+        return self.share_epochs
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ class Student(nn.Module):
             choice = self._choice(pooled, prototypes, seen.expand(len(pooled), -1))
             return torch.where(seen.any(), choice.exp() @ prototypes, pooled)
         own = F.one_hot(line.clamp(min=0), len(seen)).bool() & (line >= 0).unsqueeze(1)
-        novel = torch.rand(len(line), device=line.device) < self.settings.novelty
+        novel = self.settings.novel(torch.rand(len(line), device=line.device))
         offered = seen & ~(own & novel.unsqueeze(1))
         offered = torch.where(offered.any(dim=1, keepdim=True), offered, seen)
         z = self._choice(pooled, prototypes, offered).exp() @ prototypes
