@@ -8,8 +8,6 @@ to the same place removes. Memory holds at most one shard of pairs.
 from __future__ import annotations
 
 import datetime
-import errno
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from data_pipeline.durable import FullDiskNamed, draft_of, publish, remove_dead_drafts, write_durably
 from data_pipeline.errors import UserError
 from data_pipeline.store import KINDS, SCHEMA_VERSION, FileRecord, Kind, Manifest, manifest_digest, sha256_of
 
@@ -49,7 +48,7 @@ class StoreWriter:
         self.path = Path(path)
         if self.path.exists():
             raise UserError(f"{self.path} exists already; give another --out or remove it first")
-        self._partial = _fresh_partial(self.path)
+        self._draft = _fresh_draft(self.path)
         self._lines, self._chroms, self._windows = list(lines), list(chroms), dict(windows)
         self._signals = {
             "pair": list(pair_signals),
@@ -66,7 +65,7 @@ class StoreWriter:
     @property
     def quarantine(self) -> Path:
         """Folder for rejected rows; it moves with the store."""
-        folder = self._partial / "quarantine"
+        folder = self._draft / "quarantine"
         folder.mkdir(exist_ok=True)
         return folder
 
@@ -154,14 +153,8 @@ class StoreWriter:
             files=dict(sorted(self._files.items())),
         )
         manifest = manifest.model_copy(update={"checksum": manifest_digest(manifest.model_dump(mode="json"))})
-        write_durably(self._partial / "manifest.json", manifest.model_dump_json(indent=1).encode())
-        try:
-            self._partial.rename(self.path)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                raise UserError(f"{self.path} was written by another process meanwhile; give another --out") from error
-            raise
-        _sync_folder(self.path.parent)
+        write_durably(self._draft / "manifest.json", manifest.model_dump_json(indent=1))
+        publish(self._draft, self.path)
         return manifest
 
     def __enter__(self) -> StoreWriter:
@@ -172,8 +165,8 @@ class StoreWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Remove whatever was not committed."""
-        if self._partial.exists():
-            shutil.rmtree(self._partial)
+        if self._draft.exists():
+            shutil.rmtree(self._draft)
 
     def _flush_pairs(self, limit: int) -> None:
         if not self._buffer:
@@ -186,82 +179,27 @@ class StoreWriter:
         self._buffer = [rest] if len(rest["enhancer"]) else []
 
     def _write(self, table: str, columns: dict[str, pa.Array]) -> None:
-        folder = self._partial / table
+        folder = self._draft / table
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{len(list(folder.iterdir())):05d}.arrow"
         batch = pa.RecordBatch.from_pydict(columns)
-        with FullDiskNamed(file), file.open("wb") as sink:
-            with pa.ipc.new_file(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            sink.flush()
-            os.fsync(sink.fileno())
-        name = file.relative_to(self._partial).as_posix()
+        with FullDiskNamed(file), file.open("wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        name = file.relative_to(self._draft).as_posix()
         self._files[name] = FileRecord(rows=batch.num_rows, bytes=file.stat().st_size, sha256=sha256_of(file))
 
 
-class FullDiskNamed:
-    """Turn 'no space left' while writing `file` into a `UserError`."""
-
-    def __init__(self, file: Path) -> None:
-        """Remember the file."""
-        self.file = file
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Name the full disk."""
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"the disk is full while writing {self.file}; free space or choose another place"
-            ) from error
-
-
-def write_durably(file: Path, content: bytes) -> None:
-    """Write `content` to `file` so that after a crash the file is either the old or the new one."""
-    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
-    with FullDiskNamed(file):
-        with partial.open("wb") as sink:
-            sink.write(content)
-            sink.flush()
-            os.fsync(sink.fileno())
-        partial.replace(file)
-    _sync_folder(file.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _fresh_partial(path: Path) -> Path:
+def _fresh_draft(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".{path.name}.partial-*"):
-            if not _is_running(int(stale.name.rpartition("-")[2])):
-                shutil.rmtree(stale)
-        partial = path.parent / f".{path.name}.partial-{os.getpid()}"
-        partial.mkdir()
+        remove_dead_drafts(path)
+        draft = draft_of(path)
+        draft.mkdir()
     except OSError as error:
         raise UserError(
             f"cannot write to {path.parent}: {error.strerror}; give an --out in a writable folder"
         ) from error
-    return partial
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    return draft
 
 
 def _float_list(values: NDArray[Any]) -> pa.Array:

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from data_pipeline.durable import FullDiskNamed
 from data_pipeline.errors import UserError
 from data_pipeline.store import KINDS, Kind, Store
-from data_pipeline.store_writer import FullDiskNamed
 from data_pipeline.supports import draw_supports
 from distributed.deployment import Deployment, open_export, write_export
 from distributed.executors import Arrays, Executor

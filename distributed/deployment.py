@@ -23,10 +23,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from data_pipeline.durable import write_durably
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
 from data_pipeline.store import Kind, read_manifest
-from data_pipeline.store_writer import write_durably
 from distributed.checkpoint import TrainingState, best_checkpoint, load_checkpoint
 from distributed.runs import RunRecord, read_record
 from distributed.settings import RunSettings

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from tqdm import tqdm
 
+from data_pipeline.durable import write_durably
 from data_pipeline.errors import UserError, command_line
 from data_pipeline.folds import Fold, Zone, resolve_fold
 from data_pipeline.settings import validate
 from data_pipeline.store import Store
-from data_pipeline.store_writer import write_durably
 from distributed.assembly import build_module
 from distributed.checkpoint import TrainingState, best_checkpoint, load_checkpoint
 from distributed.epoch_end import environment_can_rank

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from rich.console import Console
 
+from data_pipeline.durable import write_durably
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
 from data_pipeline.store import Store
-from data_pipeline.store_writer import write_durably
 from distributed.batch_scoring import Job, Supports, plan_supports, score_pairs
 from distributed.deployment import Deployment, ModelDescription
 from distributed.executors import Executor

@@ -19,7 +19,7 @@ import pandas as pd
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from data_pipeline.store_writer import write_durably
+from data_pipeline.durable import write_durably
 from distributed.responses import Reply
 from model.alarms import Event
 

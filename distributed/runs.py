@@ -23,9 +23,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.durable import write_durably
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
-from data_pipeline.store_writer import write_durably
 from distributed.identities import check_name, read_record_of
 from distributed.settings import RunSettings
 

@@ -17,10 +17,10 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from data_pipeline.durable import FullDiskNamed
 from data_pipeline.errors import UserError
 from data_pipeline.genome import UNPLACED
 from data_pipeline.store import ElementTable, Store
-from data_pipeline.store_writer import FullDiskNamed
 from distributed.deployment import FrozenCalibration
 from model.calibration import Calibration
 

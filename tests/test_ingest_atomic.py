@@ -75,7 +75,7 @@ def test_killed_while_writing_it_leaves_no_store_and_the_next_ingest_cleans_up(t
     out = tmp_path / "stores" / "store"
     killed_at(inputs / "NHEK.CTCF.bed", description, out)
     (left,) = out.parent.iterdir()
-    assert left.name.startswith(".store.partial-")
+    assert left.name.startswith(".store.draft-")
     assert (left / "enhancers" / "00000.arrow").exists()
     assert not (left / "manifest.json").exists()
     with_peaks(inputs)

@@ -17,9 +17,9 @@ from typing import Any
 
 from pydantic import Field
 
+from data_pipeline.durable import write_durably
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
-from data_pipeline.store_writer import write_durably
 from distributed.identities import check_name, read_json, read_record_of
 from distributed.runs import FREE_TO_CHANGE, versions
 from tune.ablation_run import Cell, Outcome

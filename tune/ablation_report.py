@@ -21,8 +21,8 @@ import pandas as pd
 import typer
 from rich.console import Console
 
+from data_pipeline.durable import write_durably
 from data_pipeline.errors import UserError, command_line
-from data_pipeline.store_writer import write_durably
 from distributed.quadrants import QUADRANTS
 from distributed.report import strict
 from tune.ablation_identity import OUTCOMES, AblationRecord, read_ablation, read_outcomes

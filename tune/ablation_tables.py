@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline.store_writer import write_durably
+from data_pipeline.durable import write_durably
 from distributed.report import TextTable
 from tune.comparison import AblationReport, Comparison, Conduct
 from tune.contrasts import Contrast

@@ -15,10 +15,10 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.durable import write_durably
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
 from data_pipeline.store import Store
-from data_pipeline.store_writer import write_durably
 from distributed.identities import check_name, read_record_of
 from distributed.runs import versions
 from distributed.settings import RunSettings

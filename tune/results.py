@@ -16,7 +16,7 @@ from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvalu
 from optuna.trial import TrialState
 from rich.table import Table
 
-from data_pipeline.store_writer import write_durably
+from data_pipeline.durable import write_durably
 from distributed.settings import RunSettings
 from tune.space import Point, apply
 from tune.study import REASON, SearchStudy, folds_of
