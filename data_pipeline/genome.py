@@ -7,7 +7,7 @@ gzip or bgzip; pyfastx indexes them in a temporary folder, because the folder th
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from data_pipeline.dna import first_bad_letter, pack
 from data_pipeline.errors import UserError
+from data_pipeline.input_files import open_bytes
 from data_pipeline.store_settings import REGION
-from data_pipeline.text_tables import open_bytes
 
 UNPLACED = "."
 """Chromosome of an element whose source gives no coordinates."""
@@ -77,10 +77,14 @@ class Genome:
     """FASTA files as one genome; use as a context manager."""
 
     def __init__(self, files: Sequence[Path], names: ChromNames, advance: Callable[[int], None] | None = None) -> None:
-        """Index `files`; raises `UserError` for a missing, damaged or empty file and for a chromosome given twice."""
+        """Index `files`; raises `UserError` for a missing, damaged or empty file.
+
+        A chromosome given twice (UCSC's hg19 has chrM and chrMT) is a mistake only once it is asked for.
+        """
         self.files = list(files)
         self._folder = tempfile.TemporaryDirectory(prefix="prism-epi-fasta-")
         self._records: dict[str, tuple[pyfastx.Fasta, str]] = {}
+        self._twice: dict[str, str] = {}
         self.lengths: dict[str, int] = {}
         try:
             for index, file in enumerate(files):
@@ -92,19 +96,35 @@ class Genome:
     def _add(self, file: Path, index: Path, names: ChromNames, advance: Callable[[int], None] | None) -> None:
         fasta = open_fasta(file, index, advance)
         for record in fasta:
+            if not record.name:
+                raise UserError(
+                    f"{file} has a record without a name; its header must be like '>chr1', without a blank after '>'"
+                )
             chrom = names.canonical(record.name)
             if chrom in self._records:
-                raise UserError(f"{file} holds chromosome {chrom} a second time; give each chromosome once")
+                other = self._records[chrom][1]
+                self._twice[chrom] = f"{file} holds chromosome {chrom} a second time ('{record.name}', '{other}')"
+                continue
             self._records[chrom] = (fasta, record.name)
             self.lengths[chrom] = len(record)
 
     def require(self, chroms: Sequence[str]) -> None:
         """Raise `UserError` if a chromosome is not in the files."""
+        self.require_once(chroms)
         for chrom in chroms:
             if chrom not in self.lengths:
                 raise UserError(
                     f"{', '.join(map(str, self.files))} has no chromosome {chrom}, which `regions` asks for; it has "
                     f"{', '.join(self.lengths)} (add chrom_aliases if the names differ)"
+                )
+
+    def require_once(self, chroms: Iterable[str]) -> None:
+        """Raise `UserError` if one of `chroms` stands in the files twice."""
+        for chrom in chroms:
+            if chrom in self._twice:
+                raise UserError(
+                    f"{self._twice[chrom]} and a pair or region asks for it; give each chromosome once, "
+                    "or keep the two apart with chrom_aliases, for example {chrMT: chrMT}"
                 )
 
     def cut(

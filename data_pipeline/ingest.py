@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from data_pipeline.element_names import ElementNames
 from data_pipeline.errors import UserError, command_line
 from data_pipeline.genome import ChromNames, Genome, Regions
 from data_pipeline.pair_rows import PairCollector, Rules
-from data_pipeline.peaks import empty_signals, peak_files, peak_signal, read_peaks
+from data_pipeline.peaks import empty_signals, peak_files, peak_signal, peaks_apart, read_peaks
 from data_pipeline.quarantine import Quarantine
 from data_pipeline.sequence_tables import read_sequences
 from data_pipeline.settings import load
@@ -34,17 +35,25 @@ from data_pipeline.store_content import Content, only_used, unique_pairs, with_s
 from data_pipeline.store_report import print_ingest_summary
 from data_pipeline.store_settings import AnyPairSource, SequenceTables, StoreSettings
 from data_pipeline.store_writer import StoreWriter
+from data_pipeline.text_tables import Tally, listed
 
 
 def ingest(
-    settings: StoreSettings, out: str | Path, root: str | Path | None = None, console: Console | None = None
+    settings: StoreSettings,
+    out: str | Path,
+    root: str | Path | None = None,
+    console: Console | None = None,
+    answer_rows: bool = False,
 ) -> Manifest:
     """Build the store `settings` describes at `out` from files below `root` (default: the settings' own root).
 
-    Progress goes to `console` (none by default): a bar on a terminal, plain lines elsewhere. Raises `UserError` for
-    every mistake in the settings or files; nothing is left at `out` then.
+    With `answer_rows` every row is answered for: the store remembers which pair each input row is, under the row's own
+    names, and rows outside `regions` are quarantined like others that are not used. Progress goes to `console` (none by
+    default): a bar on a terminal, plain lines elsewhere. Raises `UserError` for every mistake in the settings or files;
+    nothing is left at `out` then.
     """
-    run = _Ingest(settings, Path(settings.root if root is None else root), Path(out), console or Console(quiet=True))
+    files = Path(settings.root if root is None else root)
+    run = _Ingest(settings, files, Path(out), console or Console(quiet=True), answer_rows)
     if run.out.exists():
         raise UserError(f"{run.out} exists already; give another --out or remove it first")
     shutil.rmtree(run.out.with_name(f"{run.out.name}.quarantine"), ignore_errors=True)
@@ -60,17 +69,21 @@ def ingest(
 class _Ingest:
     """One ingest on its way."""
 
-    def __init__(self, settings: StoreSettings, root: Path, out: Path, console: Console) -> None:
+    def __init__(self, settings: StoreSettings, root: Path, out: Path, console: Console, answer_rows: bool) -> None:
         self.settings, self.root, self.out, self.console = settings, root, out, console
+        self.answer_rows = answer_rows
         self.chroms = ChromNames(settings.chrom_aliases)
         self.lines = {line: index for index, line in enumerate(settings.lines)}
         self.lines |= {alias: self.lines[line] for alias, line in settings.line_aliases.items()}
-        self.rules = Rules(self.chroms, Regions(settings.regions, self.chroms), self.lines)
+        self.names = ElementNames(self.lines, self.chroms)
+        regions, window = Regions(settings.regions, self.chroms), settings.windows["promoter"]
+        self.rules = Rules(self.chroms, regions, self.lines, self.names, window, name_outside=answer_rows)
         self.quarantine = Quarantine()
         self.collector = PairCollector(self.rules, self.quarantine)
         self.peaks = peak_files(settings.peaks, settings.lines, root) if settings.peaks else {}
         self.reports: list[dict[str, Any]] = []
         self.pair_reports: dict[int, dict[str, Any]] = {}
+        self.tallies: dict[int, Tally] = {}
 
     def require_files(self) -> None:
         names = [*self.settings.genome, *(table.file for table in self.settings.signals)]
@@ -95,10 +108,19 @@ class _Ingest:
         for source, (file, report) in zip(self.settings.pairs, self.pair_reports.items(), strict=True):
             report |= {"duplicates": int(duplicates.get(file, 0)), "pairs": int(kept.get(file, 0))}
             report["quarantined"] = self.quarantine.counts(file)
+            fates = {key: report[key] for key in ("pairs", "duplicates", "outside_regions")}
+            self.quarantine.require_whole(file, self.tallies[file], fates)
             self.quarantine.check(file, report["rows"] - report["outside_regions"], source.max_bad_fraction)
         if content.pairs.empty:
-            raise UserError("no pair is left: every row was rejected or lies outside `regions`")
+            raise UserError(f"no pair is left: every row was rejected or lies outside `regions`{self._outside()}")
         return only_used(content)
+
+    def _outside(self) -> str:
+        outside = self.collector.first_outside
+        if not outside:
+            return ""
+        chrom, regions = next(iter(outside.values())), listed(self.settings.regions)
+        return f" (the first row outside lies on {chrom}, regions are {regions})"
 
     def write(self, content: Content) -> Manifest:
         signals = self._pair_signals(content)
@@ -121,6 +143,8 @@ class _Ingest:
             self._element_signals(content, writer)
             pairs = {key: content.pairs[key] for key in ("enhancer", "promoter", "line", "label", "distance")}
             writer.add_pairs(**pairs, signals=signals.values)
+            if self.answer_rows:
+                writer.add_input_rows(**self._asked(content))
             self.quarantine.write(writer.quarantine)
             return writer.commit(self.quarantine.counts())
 
@@ -143,20 +167,21 @@ class _Ingest:
             genome = Genome(files, self.chroms, advance)
         with genome:
             genome.require(self.rules.regions.chroms)
-            self.rules.lengths = genome.lengths
+            self.rules.genome = genome
             yield genome
 
     def _read_source(self, source: AnyPairSource) -> None:
         path = self.root / source.file
         sequences = self._sequences(source) if isinstance(source, SequenceTables) else None
         file = self.quarantine.register(source.file, path)
+        tally = self.tallies[file] = Tally()
         with self._reading(source.file, [path]) as advance:
-            rows = sum(
-                self.collector.add(file, raw, source.labels, sequences) for raw in read_pairs(source, path, advance)
-            )
+            for raw in read_pairs(source, path, tally, advance):
+                self.collector.add(file, raw, source.labels, sequences)
         outside = self.collector.outside_regions.get(file, 0)
-        self.quarantine.check(file, rows - outside, source.max_bad_fraction)
-        report = {"file": source.file, "format": source.format, "rows": rows, "outside_regions": outside}
+        self.quarantine.check(file, tally.rows - outside, source.max_bad_fraction)
+        report = {"file": source.file, "format": source.format, "rows": tally.rows, "outside_regions": outside}
+        report |= tally.passed_over
         self.pair_reports[file] = report
         self.reports.append(report)
 
@@ -171,12 +196,19 @@ class _Ingest:
         return packed
 
     def _pair_signals(self, content: Content) -> PairSignals:
-        signals = PairSignals(content.pairs, self.collector.names, self.lines)
+        signals = PairSignals(content.pairs, self.collector.names, self.lines, self.names)
         for table in self.settings.signals:
             with self._reading(table.file, [self.root / table.file]) as advance:
-                found = signals.add(table, self.root / table.file, advance)
-            self.reports.append({"file": table.file, "format": "pair signals", "joined": found})
+                found, notes = signals.add(table, self.root / table.file, self.quarantine, advance)
+            self.reports.append({"file": table.file, "format": "pair signals", "joined": found} | noted(notes))
         return signals
+
+    def _asked(self, content: Content) -> dict[str, Any]:
+        if content.asked is None:
+            raise ValueError("the pairs must be unique before their input rows can be written")
+        names = {kind: np.array(list(self.collector.names[kind].codes), dtype=object) for kind in KINDS}
+        columns: dict[str, Any] = {kind: names[kind][content.asked[f"{kind}_name"].to_numpy()] for kind in KINDS}
+        return {"pair": content.asked["pair"].to_numpy(np.int64), **columns}
 
     def _element_signals(self, content: Content, writer: StoreWriter) -> None:
         if not self.settings.peaks:
@@ -184,14 +216,23 @@ class _Ingest:
         signals = {
             kind: empty_signals(self.settings.peaks, len(self.settings.lines), content.elements[kind]) for kind in KINDS
         }
+        chroms, notes = [name for kind in KINDS for name in content.elements[kind]["chrom"]], []
         with self._reading(self.settings.peaks.pattern, list(self.peaks.values())) as advance:
             for (line, mark), path in self.peaks.items():
-                peaks = read_peaks(path, self.settings.peaks, self.chroms, advance)
+                shown = self.settings.peaks.file(self.settings.lines[line], self.settings.peaks.marks[mark])
+                peaks, found = read_peaks(path, shown, self.settings.peaks, self.chroms, self.quarantine, advance)
+                notes += [*found, *peaks_apart(path, peaks, chroms)]
                 for kind in KINDS:
                     signals[kind][line, :, mark] = peak_signal(content.elements[kind], peaks, self.settings.peaks)
         for kind in KINDS:
             writer.add_element_signals(kind, signals[kind])
-        self.reports.append({"file": self.settings.peaks.pattern, "format": "peaks", "files": len(self.peaks)})
+        report = {"file": self.settings.peaks.pattern, "format": "peaks", "files": len(self.peaks)}
+        self.reports.append(report | noted(notes))
+
+
+def noted(notes: list[str]) -> dict[str, Any]:
+    """An entry of a source's report that says what is unusual about it, if anything is."""
+    return {"notes": notes} if notes else {}
 
 
 def main(

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from data_pipeline.dna import first_bad_letter, pack
 from data_pipeline.genome import fasta_records
+from data_pipeline.input_files import open_bytes
 from data_pipeline.quarantine import Quarantine
 from data_pipeline.store_settings import Column, SequenceTables
-from data_pipeline.text_tables import column, open_bytes, physical_lines, read_chunks
+from data_pipeline.text_tables import COMMA, Tally, column, physical_lines, read_chunks, text_lines
 
 Advance = Callable[[int], None] | None
 
@@ -29,15 +30,11 @@ def read_sequences(
     contradicting rows none is used). Raises `UserError` for a missing, damaged or empty file, and where more than the
     source's `max_bad_fraction` of the rows are bad.
     """
-    file = quarantine.register(shown, path)
+    file, tally = quarantine.register(shown, path), Tally()
     packed: dict[str, NDArray[np.uint8]] = {}
     seen: dict[str, list[int]] = {}
     contradicted: set[str] = set()
-    rows = 0
-    for line, name, sequence in _records(source, path, file, quarantine, advance):
-        rows += 1
-        if line is None:
-            continue
+    for line, name, sequence in _records(source, path, file, tally, quarantine, advance):
         reason = "missing_field" if not (name and sequence) else "bad_letter" if first_bad_letter(sequence) else None
         if reason:
             quarantine.reject(file, reason, np.array([line]))
@@ -48,30 +45,37 @@ def read_sequences(
         packed.setdefault(name, row)
         seen.setdefault(name, []).append(line)
     for name in sorted(contradicted):
-        quarantine.reject(file, "conflicting_sequence", np.array(seen[name]))
+        quarantine.reject(file, "conflicting_sequence", np.array(seen.pop(name)))
         del packed[name]
-    quarantine.check(file, rows, source.max_bad_fraction)
+    quarantine.require_whole(file, tally, {"usable": sum(map(len, seen.values()))})
+    quarantine.check(file, tally.rows, source.max_bad_fraction)
     return packed
 
 
 def _records(
-    source: SequenceTables, path: Path, file: int, quarantine: Quarantine, advance: Advance
-) -> Iterator[tuple[int | None, str, str]]:
-    """(physical line, name, letters) of every row; the line is None for a row that is quarantined already."""
+    source: SequenceTables, path: Path, file: int, tally: Tally, quarantine: Quarantine, advance: Advance
+) -> Iterator[tuple[int, str, str]]:
+    """(physical line, name, letters) of every row that has the fields; the others are quarantined."""
     with open_bytes(path) as stream:
         is_fasta = stream.read(1) == b">"
     if is_fasta:
-        headers = physical_lines(path, _header_lines(path))
+        headers = physical_lines(path, _header_lines(path, tally))
         yield from ((line, *record) for (line, _), record in zip(headers, fasta_records(path), strict=True))
         return
     keys: tuple[Column, Column] = (source.name_column, source.sequence_column)
-    for chunk in read_chunks(path, ",", header=True, advance=advance):
-        quarantine.reject(file, "wrong_field_count", chunk.wrong_width)
-        yield from ((None, "", "") for _ in chunk.wrong_width)
-        names, letters = (column(chunk, path, key).str.strip() for key in keys)
+    for chunk in read_chunks(path, COMMA, header=True, tally=tally, advance=advance):
+        for reason, lines in chunk.rejected.items():
+            quarantine.reject(file, reason, lines)
+        names, letters = (column(chunk, path, key) for key in keys)
         yield from zip(chunk.line_number.tolist(), names, letters, strict=True)
 
 
-def _header_lines(path: Path) -> list[int]:
+def _header_lines(path: Path, tally: Tally) -> list[int]:
+    """Lines that begin a record; each record is one row of `tally`, the lines of its sequence are part of it."""
+    headers = []
     with open_bytes(path) as stream:
-        return [number for number, text in enumerate(stream, start=1) if text.startswith(b">")]
+        for number, text in enumerate(text_lines(path, stream), start=1):
+            if text.startswith(">"):
+                headers.append(number)
+    tally.lines = len(headers)
+    return headers

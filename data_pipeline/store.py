@@ -7,6 +7,7 @@ Layout (written by `store_writer`):
     enhancers/*.arrow, promoters/*.arrow name, chrom, start, end, strand, sequence (fixed-size binary, 4 bits per base)
     pairs/*.arrow                        enhancer, promoter, line, label, distance, signals (fixed-size list<float32>)
     enhancer_signals/*.arrow, promoter_signals/*.arrow   signals; row = line * elements + element
+    input_rows/00000.arrow               pair and names of every usable input row, where rows are answered
     quarantine/                          rejected input rows, not part of the checksum
 
 Every element is stored once and pairs refer to it by row number. Files are uncompressed Arrow IPC, so opening costs a
@@ -249,6 +250,13 @@ class Store:
         if not parts:
             return np.empty((len(rows), 0), dtype=np.float32)
         return np.concatenate(parts, axis=1)
+
+    def input_rows(self) -> tuple[NDArray[np.int64], list[str], list[str]] | None:
+        """Pair (K,) and names of the elements of every usable input row, in the input's order; None if not kept."""
+        if not any(name.startswith("input_rows/") for name in self.manifest.files):
+            return None
+        rows = self._columns("input_rows")
+        return rows.full("pair"), rows.text("enhancer"), rows.text("promoter")
 
     def _columns(self, table: str) -> Columns:
         files = sorted(name for name in self.manifest.files if name.startswith(f"{table}/"))

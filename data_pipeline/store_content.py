@@ -29,6 +29,8 @@ class Content:
     """(n, window/2) uint8 sequences in the order of `elements`."""
     edge_padded: int = 0
     """Windows that reach over the edge of their chromosome."""
+    asked: pd.DataFrame | None = None
+    """pair (row of `pairs`), enhancer_name, promoter_name of every usable input row, in the order of the input."""
 
     @property
     def chroms(self) -> list[str]:
@@ -63,10 +65,13 @@ def with_sequences(
 def unique_pairs(content: Content, quarantine: Quarantine) -> tuple[Content, pd.Series]:
     """`content` with each pair once, and how many duplicates each file had; conflicting pairs are quarantined."""
     pairs = content.pairs
-    keep, conflict = without_duplicates(pairs, tuple(len(content.elements[kind]) for kind in KINDS))
+    kept, conflict = without_duplicates(pairs, tuple(len(content.elements[kind]) for kind in KINDS))
     reject_pairs(quarantine, pairs[conflict], "conflicting_label")
+    keep = (kept == np.arange(len(pairs))) & ~conflict
     duplicates = pairs["file"][~keep & ~conflict].value_counts()
-    return Content(pairs[keep], content.elements, content.packed, content.edge_padded), duplicates
+    number = np.cumsum(keep) - 1
+    asked = pairs.loc[~conflict, ["enhancer_name", "promoter_name"]].assign(pair=number[kept[~conflict]])
+    return Content(pairs[keep], content.elements, content.packed, content.edge_padded, asked), duplicates
 
 
 def only_used(content: Content) -> Content:
@@ -77,12 +82,12 @@ def only_used(content: Content) -> Content:
         table = content.elements[kind]
         used = np.unique(pairs[kind])
         places = table.iloc[used].assign(order=table["chrom"].map(order))
-        used = places.sort_values(["order", "start", "end", "name"]).index.to_numpy()
+        used = places.sort_values(["order", "start", "end", "name", "anchor"]).index.to_numpy()
         number = np.full(len(table), -1, dtype=np.int32)
         number[used] = np.arange(len(used))
         pairs = pairs.assign(**{kind: number[pairs[kind].to_numpy()]})
         elements[kind], packed[kind] = table.iloc[used].reset_index(drop=True), content.packed[kind][used]
-    return Content(pairs.reset_index(drop=True), elements, packed, content.edge_padded)
+    return Content(pairs.reset_index(drop=True), elements, packed, content.edge_padded, content.asked)
 
 
 def reject_pairs(quarantine: Quarantine, pairs: pd.DataFrame, reason: str) -> None:

@@ -18,6 +18,8 @@ Column = str | Annotated[int, Field(ge=1)]
 """A column by its name in the header row, or by its number counted from 1."""
 REGION = re.compile(r"^(?P<chrom>[^:]+)(?::(?P<start>\d+)-(?P<end>\d+))?$")
 
+PLACEHOLDER = re.compile(r"\{line\}|\{mark\}")
+
 
 class PairColumns(Settings):
     """Where a table of coordinates keeps what a pair needs; by default the column names TargetFinder uses."""
@@ -30,10 +32,10 @@ class PairColumns(Settings):
     """One past the last base of the enhancer."""
     promoter_chrom: Column = "promoter_chrom"
     """Chromosome of the promoter."""
-    promoter_start: Column = "promoter_start"
-    """First base of the promoter, 0-based."""
-    promoter_end: Column = "promoter_end"
-    """One past the last base of the promoter."""
+    promoter_start: Column | None = "promoter_start"
+    """First base of the promoter, 0-based; where absent or empty, the promoter is its window around `tss`."""
+    promoter_end: Column | None = "promoter_end"
+    """One past the last base of the promoter; where absent or empty, as for `promoter_start`."""
     label: Column | None = "label"
     """1 or 0; not read where the source says `labels: false`."""
     line: Column | None = None
@@ -41,9 +43,9 @@ class PairColumns(Settings):
     enhancer_name: Column | None = None
     """Name of the enhancer; `chrom:start-end` where absent."""
     promoter_name: Column | None = None
-    """Name of the promoter; `chrom:start-end` where absent."""
+    """Name of the promoter or its gene, which tells promoters of one interval apart; `chrom:start-end` where absent."""
     tss: Column | None = None
-    """0-based position of the transcription start site; the promoter's centre where absent."""
+    """0-based position of the transcription start site; the promoter's centre where absent. Tells promoters apart."""
     strand: Column | None = None
     """Strand of the promoter: +, - or a dot."""
 
@@ -59,9 +61,9 @@ class BedpeColumns(PairColumns):
     """One past the last base of the enhancer."""
     promoter_chrom: Column = 4
     """Chromosome of the promoter."""
-    promoter_start: Column = 5
-    """First base of the promoter, 0-based."""
-    promoter_end: Column = 6
+    promoter_start: Column | None = 5
+    """First base of the promoter, 0-based; where it equals the end, it is a TSS."""
+    promoter_end: Column | None = 6
     """One past the last base of the promoter."""
     label: Column | None = 11
     """1 or 0: the first column after the ten that BEDPE defines."""
@@ -164,15 +166,21 @@ class PeakSettings(Settings):
     """Bases added on both sides of the element before peaks are looked up."""
     value_column: int = Field(default=7, ge=4)
     """Column number (from 1) of the strength; 7 is signalValue of narrowPeak."""
+    max_bad_fraction: float = Field(default=0.02, ge=0, le=1)
+    """Share of a file's rows that may be quarantined before the ingest stops."""
 
     @field_validator("pattern")
     @classmethod
     def _names_line_and_mark(cls, pattern: str) -> str:
         if "{line}" not in pattern or "{mark}" not in pattern:
             raise ValueError("must contain {line} and {mark}")
-        if others := set(re.findall(r"\{\w*\}", pattern)) - {"{line}", "{mark}"}:
-            raise ValueError(f"only {{line}} and {{mark}} are replaced, not {min(others)}")
+        if set("{}") & set(PLACEHOLDER.sub("", pattern)):
+            raise ValueError("may have no braces but those of {line} and {mark}")
         return pattern
+
+    def file(self, line: str, mark: str) -> str:
+        """The name of a line's file of a mark, relative to the root."""
+        return PLACEHOLDER.sub(lambda found: {"{line}": line, "{mark}": mark}[found[0]], self.pattern)
 
 
 class SignalTable(Settings):
@@ -187,7 +195,9 @@ class SignalTable(Settings):
     line_column: str = "celltype"
     """Column of the cell line."""
     ignore: list[str] = Field(default=["label", "chrom", "enhancer_distance_to_promoter"])
-    """Columns that are no signals; every other column must be a number."""
+    """Columns that are no signals; every other column must hold numbers."""
+    max_bad_fraction: float = Field(default=0.02, ge=0, le=1)
+    """Share of the rows that may be quarantined before the ingest stops."""
 
 
 class StoreSettings(Settings):
@@ -240,6 +250,16 @@ class StoreSettings(Settings):
                 raise ValueError(f"{source.file}: give the file's `line`, or `columns.line` where the rows name it")
             if columns and source.labels and columns.label is None:
                 raise ValueError(f"{source.file}: give `columns.label`, or `labels: false` for a table without labels")
+            if (
+                isinstance(columns, PairColumns)
+                and columns.tss is None
+                and None
+                in (
+                    columns.promoter_start,
+                    columns.promoter_end,
+                )
+            ):
+                raise ValueError(f"{source.file}: give `columns.tss` where the table has no promoter interval")
         return self
 
     @model_validator(mode="after")

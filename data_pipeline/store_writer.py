@@ -127,6 +127,11 @@ class StoreWriter:
         for offset in range(0, len(flat), ELEMENTS_PER_SHARD):
             self._write(f"{kind}_signals", {"signals": _float_list(flat[offset : offset + ELEMENTS_PER_SHARD])})
 
+    def add_input_rows(self, pair: ArrayLike, enhancer: ArrayLike, promoter: ArrayLike) -> None:
+        """Write which pair (k,) each usable input row is, with the names of its elements as the row gives them."""
+        names = {"enhancer": pa.array(enhancer, pa.string()), "promoter": pa.array(promoter, pa.string())}
+        self._write("input_rows", {"pair": pa.array(np.asarray(pair, dtype=np.int64)), **names})
+
     def add_truth(self, table: str, columns: dict[str, NDArray[Any]]) -> None:
         """Write a simulator's table to `truth/<table>/`; columns are (n,) numbers or (n, width), stored as float32."""
         arrays = {key: pa.array(value) if value.ndim == 1 else _float_list(value) for key, value in columns.items()}

@@ -1,19 +1,16 @@
-"""Delimited text, plain or gzip, in chunks that know the physical line number of every row.
+"""Delimited text, plain or gzip, in chunks: one physical line is one row, and every line is accounted for.
 
-Line numbers count from 1 in the uncompressed file, so that a complaint leads an editor to the right place. Reading a
-million rows costs a few seconds and the memory of one chunk. Every way a file can be broken ends in a `UserError`.
+A quote can therefore never swallow lines: a line whose quotes do not close is a bad row of its own. Quotes and comments
+are read only in formats that have them (`Dialect`). Line numbers count from 1 in the uncompressed file, so that a
+complaint leads an editor to the right place. Every way a whole file can be broken ends in a `UserError`.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,11 +19,82 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_pipeline.errors import UserError
+from data_pipeline.input_files import open_bytes, require_text
 
 CHUNK_ROWS = 50_000
-GZIP_MAGIC = b"\x1f\x8b"
+NAMES_SHOWN = 40
 
 csv.field_size_limit(sys.maxsize)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What the lines of a format mean."""
+
+    delimiter: str
+    """Character between fields."""
+    quotes: bool = False
+    """Fields may stand in double quotes and then hold the delimiter (RFC 4180, but never a line end)."""
+    comments: tuple[str, ...] = ()
+    """Beginnings of lines that are no rows."""
+
+    def fields(self, text: str) -> list[str] | None:
+        """The fields of a line, stripped of blanks around them; None where its quotes do not close."""
+        if '"' not in text:
+            return [cell.strip() for cell in self._split(text)]
+        if not self.quotes:
+            # Some programs put quotes around every text; a quote on one side only is part of the name.
+            return [_unquoted(cell.strip()) for cell in self._split(text)]
+        try:
+            return [
+                cell.strip()
+                for cell in next(csv.reader([text], delimiter=self.delimiter, skipinitialspace=True, strict=True))
+            ]
+        except csv.Error:
+            return None
+
+    def is_blank(self, text: str) -> bool:
+        """Whether all fields of a line are empty, as in the rows that spreadsheets leave at the end."""
+        return not text.strip(self.delimiter + " \t" + ('"' if self.quotes else ""))
+
+    def _split(self, text: str) -> list[str]:
+        return text.split(self.delimiter)
+
+
+class BrowserDialect(Dialect):
+    """BED and its kin, where blanks separate the fields of a line without tabs."""
+
+    def _split(self, text: str) -> list[str]:
+        return text.split("\t") if "\t" in text else text.split()
+
+
+COMMA, SEMICOLON, TAB = Dialect(",", quotes=True), Dialect(";", quotes=True), Dialect("\t")
+BROWSER = BrowserDialect("\t", comments=("#", "track ", "track\t", "browser ", "browser\t"))
+
+
+@dataclass
+class Tally:
+    """How many lines a file has, and how many of them are no rows."""
+
+    lines: int = 0
+    """Physical lines."""
+    header: int = 0
+    """1 where the first line names the columns."""
+    comments: int = 0
+    """Lines that begin like a comment."""
+    blank: int = 0
+    """Lines without a filled field."""
+
+    @property
+    def rows(self) -> int:
+        """Lines that are rows, good or bad."""
+        return self.lines - self.header - self.comments - self.blank
+
+    @property
+    def passed_over(self) -> dict[str, int]:
+        """Lines that are neither rows nor header, by kind, where there are any."""
+        counts = {"comments": self.comments, "blank": self.blank}
+        return {kind: count for kind, count in counts.items() if count}
 
 
 @dataclass(frozen=True)
@@ -37,104 +105,116 @@ class Chunk:
     """(k, columns) strings; the columns are the header's names, or 1, 2, ... without a header."""
     line_number: NDArray[np.int64]
     """(k,) physical line of each row, from 1."""
-    wrong_width: NDArray[np.int64]
-    """Physical lines of rows with another number of fields; these rows are not in `cells`."""
+    rejected: dict[str, NDArray[np.int64]]
+    """Physical lines of rows that could not be split into fields, by reason; these rows are not in `cells`."""
 
 
-@contextmanager
-def open_bytes(path: Path, advance: Callable[[int], None] | None = None) -> Iterator[BinaryIO]:
-    """Open a file, gunzipping it where it is gzip; `advance` is called with the compressed bytes read so far.
+@dataclass
+class _Collected:
+    """Rows on their way to a chunk."""
 
-    Raises `UserError` where the file is missing, is no gzip although its name says so, or ends too early.
-    """
-    try:
-        raw: BinaryIO = path.open("rb")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; check the name and the root folder") from error
-    with raw:
-        stream = io.BufferedReader(_Counted(raw, advance))
-        packed = stream.peek(2)[:2] == GZIP_MAGIC
-        if path.suffix in (".gz", ".bgz") and not packed:
-            raise UserError(f"{path} is not gzip although its name ends in {path.suffix}; rename it or fetch it again")
-        try:
-            yield gzip.GzipFile(fileobj=stream) if packed else stream  # type: ignore[misc]
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UserError(f"{path} is truncated or damaged ({error}); fetch it again") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not text: {error.reason} at byte {error.start}") from error
+    cells: list[list[str]] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    rejected: dict[str, list[int]] = field(default_factory=dict)
 
+    def add(self, number: int, row: list[str] | str) -> None:
+        """Take a row, or the reason why it is none."""
+        if isinstance(row, str):
+            self.rejected.setdefault(row, []).append(number)
+        else:
+            self.cells.append(row)
+            self.numbers.append(number)
 
-class _Counted(io.RawIOBase):
-    """A raw stream that reports how many bytes were taken from it."""
+    def chunk(self, names: Sequence[str | int]) -> Chunk:
+        frame = pd.DataFrame(self.cells, columns=list(names), dtype=str)
+        rejected = {reason: np.array(lines, dtype=np.int64) for reason, lines in self.rejected.items()}
+        return Chunk(frame, np.array(self.numbers, dtype=np.int64), rejected)
 
-    def __init__(self, raw: BinaryIO, advance: Callable[[int], None] | None) -> None:
-        self._raw, self._advance = raw, advance
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        count = self._raw.readinto(buffer)  # type: ignore[attr-defined]
-        if self._advance and count:
-            self._advance(count)
-        return count
+    def __len__(self) -> int:
+        return len(self.numbers) + sum(map(len, self.rejected.values()))
 
 
 def read_chunks(
     path: Path,
-    delimiter: str,
+    dialect: Dialect,
     header: bool,
+    tally: Tally,
     width: int | None = None,
-    comment: str | None = None,
+    least: int | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Iterator[Chunk]:
-    """Yield the rows of a table; `width` is the number of fields a file without header must have.
+    """Yield the rows of a table and count its lines in `tally`.
 
-    The header, or else the first row, decides the number of fields. Blank lines are passed over. Raises `UserError`
-    for an empty table, a table without rows, or a first row that is not `width` fields wide.
+    The header, or else the first row, decides the number of fields, which without a header must be `width`; with
+    `least`, rows may have any number of fields from `least`, and the first `least` are kept. Raises `UserError` for an
+    empty table, a table without rows, a first row of another width, or a file that is no text.
     """
-    with open_bytes(path, advance) as stream:
-        # utf-8-sig also reads the mark that spreadsheet programs put before the first column's name.
-        reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig"), delimiter=delimiter)
-        rows = (row for row in reader if row and not (comment and row[0].startswith(comment)))
-        try:
-            yield from _chunks(path, reader, rows, header, width)
-        except csv.Error as error:
-            raise UserError(f"{path}:{reader.line_num} cannot be read as a table: {error}") from error
-
-
-def _chunks(path: Path, reader, rows: Iterator[list[str]], header: bool, width: int | None) -> Iterator[Chunk]:  # type: ignore[no-untyped-def]
-    first = next(rows, None)
+    rows = _rows(path, dialect, tally, advance)
+    number, first = next(rows, (0, None))
     if first is None:
-        raise UserError(f"{path} is empty; a table of pairs or sequences was expected")
+        comments = f" but for {tally.comments} comments" if tally.comments else ""
+        raise UserError(f"{path} is empty{comments}; a table was expected")
+    if isinstance(first, str):
+        raise UserError(f"{path}:{number} cannot be read as a row of a table ({first}); mend or remove the line")
     if width is not None and len(first) != width:
         raise UserError(
-            f"{path}:{reader.line_num} has {len(first)} columns where {width} are expected; check format and separator"
+            f"{path}:{number} has {len(first)} columns where {width} are expected; check format and separator"
         )
-    names = first if header else list(range(1, len(first) + 1))
-    cells: list[list[str]] = [] if header else [first]
-    numbers: list[int] = [] if header else [reader.line_num]
-    wrong: list[int] = []
-    any_rows = not header
-    for row in rows:
-        any_rows = True
-        if len(row) == len(names):
-            cells.append(row)
-            numbers.append(reader.line_num)
-        else:
-            wrong.append(reader.line_num)
-        if len(cells) + len(wrong) >= CHUNK_ROWS:
-            yield _chunk(cells, numbers, wrong, names)
-            cells, numbers, wrong = [], [], []
-    if not any_rows:
-        raise UserError(f"{path} has a header but no rows; a table of pairs or sequences was expected")
-    if cells or wrong:
-        yield _chunk(cells, numbers, wrong, names)
+    tally.header = int(header)
+    collected, count = _Collected(), least or len(first)
+    names: list[str | int] = [*first] if header else [*range(1, count + 1)]
+    if not header:
+        collected.add(number, _fitted(first, count, least))
+    for number, row in rows:
+        collected.add(number, row if isinstance(row, str) else _fitted(row, count, least))
+        if len(collected) >= CHUNK_ROWS:
+            yield collected.chunk(names)
+            collected = _Collected()
+    if tally.rows == 0:
+        raise UserError(f"{path} has a header but no rows; a table was expected")
+    if len(collected):
+        yield collected.chunk(names)
 
 
-def _chunk(cells: list[list[str]], numbers: list[int], wrong: list[int], names: list[str] | list[int]) -> Chunk:
-    frame = pd.DataFrame(cells, columns=names, dtype=str)
-    return Chunk(frame, np.array(numbers, dtype=np.int64), np.array(wrong, dtype=np.int64))
+def _fitted(row: list[str], count: int, least: int | None) -> list[str] | str:
+    if least is not None:
+        row = row[:least]
+    return row if len(row) == count else "wrong_field_count"
+
+
+def _rows(
+    path: Path, dialect: Dialect, tally: Tally, advance: Callable[[int], None] | None
+) -> Iterator[tuple[int, list[str] | str]]:
+    """(physical line, fields, or the reason why there are none) of every line that is a row."""
+    with open_bytes(path, advance) as stream:
+        for number, text in enumerate(text_lines(path, stream), start=1):
+            tally.lines = number
+            if dialect.is_blank(text):
+                tally.blank += 1
+            elif dialect.comments and text.startswith(dialect.comments):
+                tally.comments += 1
+            elif "\0" in text:
+                yield number, "not_text"
+            else:
+                fields = dialect.fields(text)
+                yield number, "bad_quotes" if fields is None else fields
+
+
+def text_lines(path: Path, stream: BinaryIO) -> Iterator[str]:
+    """The lines of UTF-8 text without their ends (LF, CRLF or CR); raises `UserError` naming a line that is none."""
+    number = 0
+    for raw in stream:
+        if number == 0:
+            require_text(path, raw)
+        try:
+            text = raw.decode("utf-8-sig" if number == 0 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path}:{number + 1} is not UTF-8 text (byte 0x{raw[error.start]:02x}); save the file as UTF-8 text"
+            ) from error
+        for part in text.removesuffix("\n").removesuffix("\r").split("\r"):
+            number += 1
+            yield part
 
 
 def column(chunk: Chunk, path: Path, key: str | int) -> pd.Series:
@@ -148,8 +228,14 @@ def column(chunk: Chunk, path: Path, key: str | int) -> pd.Series:
             raise UserError(f"{path} has {cells.shape[1]} columns, so there is no column {key}; check `columns`")
         return cells.iloc[:, key - 1]
     if list(cells.columns).count(key) != 1:
-        raise UserError(f"{path} has no single column '{key}'; its columns are {', '.join(map(str, cells.columns))}")
+        raise UserError(f"{path} has no single column '{key}'; its columns are {listed(cells.columns)}")
     return cells[key]
+
+
+def listed(names: Sequence[object] | pd.Index) -> str:
+    """Names for a sentence: all of a few, the first of many."""
+    more = f", ... ({len(names)} in all)" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(map(str, names[:NAMES_SHOWN])) + more
 
 
 def physical_lines(path: Path, wanted: Sequence[int]) -> Iterator[tuple[int, str]]:
@@ -157,9 +243,14 @@ def physical_lines(path: Path, wanted: Sequence[int]) -> Iterator[tuple[int, str
     remaining = iter(wanted)
     target = next(remaining, None)
     with open_bytes(path) as stream:
-        for number, text in enumerate(io.TextIOWrapper(stream, encoding="utf-8-sig"), start=1):
+        for number, text in enumerate(text_lines(path, stream), start=1):
             if target is None:
                 return
             if number == target:
-                yield number, text.rstrip("\r\n")
+                yield number, text
                 target = next(remaining, None)
+
+
+def _unquoted(cell: str) -> str:
+    paired = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in cell[1:-1]
+    return cell[1:-1] if paired else cell

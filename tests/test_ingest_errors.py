@@ -43,7 +43,7 @@ def test_an_existing_out_is_left_alone(tmp_path: Path) -> None:
 def test_an_empty_table_is_named(tmp_path: Path, text: str) -> None:
     description = lab(tmp_path)
     write(tmp_path / "pairs.tsv.gz", text)
-    with refused(tmp_path / "store", r"pairs\.tsv\.gz is empty; a table of pairs or sequences was expected"):
+    with refused(tmp_path / "store", r"pairs\.tsv\.gz is empty; a table was expected"):
         build(description, tmp_path / "store")
 
 
@@ -86,7 +86,8 @@ def test_a_file_that_is_not_gzip_though_its_name_says_so_is_named(tmp_path: Path
 @pytest.mark.parametrize("name", ["pairs.tsv.gz", "chr20.fa.gz", "signals.gz", "peaks/K562.CTCF.bed.gz"])
 def test_a_truncated_gzip_file_is_named(tmp_path: Path, name: str) -> None:
     description = lab(tmp_path)
-    write(tmp_path / "signals.gz", "enh_name,prom_name,celltype,CTCF\n" + "e,p,K562,1\n" * 2000)
+    names = "chr20:3000-3400|K562|EH1,chr20:2000-2001|K562|ENSG1.1|ENST1.1|+"
+    write(tmp_path / "signals.gz", "enh_name,prom_name,celltype,CTCF\n" + f"{names},K562,1\n" * 2000)
     for line in ("K562", "NHEK"):
         write(tmp_path / f"peaks/{line}.CTCF.bed.gz", "chr20\t1\t200\tpeak\t0\t.\t1.5\n" * 2000)
     description |= {"signals": [{"file": "signals.gz"}]}
@@ -123,7 +124,8 @@ def test_too_many_bad_rows_name_the_top_reason_and_its_first_row_and_leave_the_r
     description["pairs"][0]["max_bad_fraction"] = 0.5
     message = (
         r"3 of 4 rows are bad, max_bad_fraction allows 0\.5; most often missing_chromosome \(2 rows, first at "
-        r"pairs\.tsv\.gz:2: the chromosome is not in the genome files\); the rejected rows are in .*store\.quarantine"
+        r"pairs\.tsv\.gz:2: the chromosome is not in the genome files; the row says 'chr7', "
+        r"the genome has chr20, chrX\); the rejected rows are in .*store\.quarantine"
     )
     with pytest.raises(UserError, match=message):
         build(description, tmp_path / "store")

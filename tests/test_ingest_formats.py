@@ -50,7 +50,7 @@ def test_a_csv_table_may_name_its_columns_and_its_tss(tmp_path: Path) -> None:
     assert store.pairs.distance.tolist() == [2000]
     assert letters(store, "promoter") == [CHR20[1050:1350]]
     assert store.promoters.names == ["MYC"]
-    assert store.enhancers.names == ["20:3000-3400"]
+    assert store.enhancers.names == ["chr20:3000-3400"]
 
 
 def test_a_bad_tss_is_quarantined(tmp_path: Path) -> None:
