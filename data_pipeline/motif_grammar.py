@@ -93,18 +93,6 @@ def plant(
         bases[rows[:, None, None], start[..., None] + np.arange(width)] = words
 
 
-def log_odds_scores(bases: NDArray[np.uint8], pwm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, factors) best log2-odds (against uniform bases) of each motif in `bases` (n, length), both strands."""
-    width = pwm.shape[1]
-    windows = np.lib.stride_tricks.sliding_window_view(bases, width, axis=1)
-    best = np.full((len(bases), len(pwm)), -np.inf)
-    for factor, matrix in enumerate(np.log2(pwm / 0.25)):
-        for oriented in (matrix, matrix[::-1, ::-1]):
-            score = sum(oriented[position][windows[..., position]] for position in range(width))
-            best[:, factor] = np.maximum(best[:, factor], np.max(score, axis=1))
-    return best
-
-
 def pack_bases(bases: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(n, length/2) uint8 packed sequences (see `dna`) of base indices (n, length); `length` is even."""
     nibbles = np.array([1, 2, 4, 8], dtype=np.uint8)[bases]

@@ -132,10 +132,6 @@ class Plan:
             )
         return range(rank, self.episodes_per_step, world)
 
-    def training_rows(self, line: int) -> NDArray[np.int64]:
-        """(k,) rows that line number `line` may use in training."""
-        return self._rows[line]
-
     def _draw_lines(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Line of each (step, slot) of an epoch, and how often that line came before in the epoch."""
         count, per_step = len(self.lines), self.episodes_per_step

@@ -39,18 +39,6 @@ def waves(x: Tensor, harmonics: int) -> Tensor:
     return (torch.stack([angles.cos(), angles.sin()], dim=-2) / k).flatten(-3)
 
 
-def coefficients(weight: Tensor, harmonics: int) -> Tensor:
-    """(outputs, inputs, 2, G) coefficients a (cosine) and b (sine) that a stored `weight` stands for."""
-    k = torch.arange(1, harmonics + 1, device=weight.device, dtype=weight.dtype)
-    return weight.unflatten(-1, (-1, 2, harmonics)) / k
-
-
-def spectral_penalty(series: Tensor) -> Tensor:
-    """() sum of k^2 (a^2 + b^2) over coefficients (outputs, inputs, 2, G); equals the squared norm of the weight."""
-    k = torch.arange(1, series.shape[-1] + 1, device=series.device, dtype=series.dtype)
-    return (k * series).square().sum()
-
-
 class Squash(nn.Module):
     """pi tanh(x): one period, never wrapped."""
 

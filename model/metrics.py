@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from sklearn.metrics import (
@@ -89,36 +88,6 @@ def threshold_metrics(labels: ArrayLike, probabilities: ArrayLike, threshold: fl
         "recall": float(recall),
         "balanced_accuracy": float(balanced_accuracy_score(known, predicted)),
     }
-
-
-def metrics_by_line(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    lines: ArrayLike,
-    probabilities: ArrayLike | None = None,
-    threshold: float = 0.5,
-) -> pd.DataFrame:
-    """One row per cell line, indexed by `lines` (n,), with the ranking metrics of `scores` (n,).
-
-    With `probabilities` (n,) given, the threshold metrics at `threshold` stand beside them.
-    """
-    known, score, line = np.asarray(labels), np.asarray(scores), np.asarray(lines)
-    rows = {}
-    for name in np.unique(line):
-        member = line == name
-        rows[name] = ranking_metrics(known[member], score[member])
-        if probabilities is not None:
-            rows[name] |= threshold_metrics(known[member], np.asarray(probabilities)[member], threshold)
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def macro_average_precision(labels: ArrayLike, scores: ArrayLike, lines: ArrayLike) -> float:
-    """Mean over cell lines of the line's average precision: the objective (DESIGN.md decision 8).
-
-    Lines with one class are left out; NaN if none remains. `lines` (n,) may be codes or names.
-    """
-    per_line = metrics_by_line(labels, scores, lines)
-    return summarise_lines(per_line["ap"], per_line.index).mean if len(per_line) else float("nan")
 
 
 def summarise_lines(values: ArrayLike, lines: Iterable[object]) -> LineSummary:

@@ -4,15 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from sklearn import metrics as sk
 
 from model import metrics
-
-
-def random_pairs(n=400, seed=0):
-    generator = np.random.default_rng(seed)
-    labels = (generator.random(n) < 0.2).astype(np.int8)
-    return labels, np.round(generator.normal(size=n) + labels, 1)
 
 
 @pytest.mark.parametrize(("positives", "expected"), [(16, 0.549), (8, 0.324)])
@@ -23,12 +16,6 @@ def test_T2_4_batch_average_precision_of_random_scores_is_biased_up(positives, e
     batches = [metrics.average_precision(labels, generator.random(32)) for _ in range(1500)]
     assert np.mean(batches) == pytest.approx(expected, abs=0.01)
     assert np.mean(batches) > positives / 32 + 0.04
-
-
-def test_T2_4_macro_average_precision_of_random_scores_over_whole_lines_is_the_prevalence():
-    generator = np.random.default_rng(2)
-    lines, labels = np.repeat([0, 1], 20_000), np.tile([1, 0], 20_000)
-    assert metrics.macro_average_precision(labels, generator.random(40_000), lines) == pytest.approx(0.5, abs=0.01)
 
 
 def test_T9_3_average_precision_is_the_step_sum_not_the_trapezoid():
@@ -71,24 +58,6 @@ def test_precision_is_undefined_where_nothing_is_predicted():
     assert (row["recall"], row["mcc"]) == (0.0, 0.0)
 
 
-def test_metrics_by_line_see_only_the_line():
-    labels, scores = random_pairs()
-    lines = np.arange(400) % 2
-    table = metrics.metrics_by_line(labels, scores, lines, probabilities=scores, threshold=1.0)
-    own = lines == 1
-    assert table.loc[1, "ap"] == sk.average_precision_score(labels[own], scores[own])
-    assert table.loc[1, "mcc"] == pytest.approx(sk.matthews_corrcoef(labels[own], scores[own] >= 1.0))
-
-
-def test_macro_average_precision_ignores_an_offset_between_lines():
-    labels, scores = random_pairs()
-    lines = np.arange(400) % 2
-    shifted = scores + 100.0 * lines
-    assert metrics.macro_average_precision(labels, shifted, lines) == metrics.macro_average_precision(
-        labels, scores, lines
-    )
-
-
 def test_lines_are_summarised_by_mean_worst_and_a_t_interval():
     summary = metrics.summarise_lines([0.5, float("nan"), 0.6, 0.7], ["A", "B", "C", "D"])
     assert (summary.mean, summary.worst, summary.worst_line, summary.lines) == (pytest.approx(0.6), 0.5, "A", 3)
@@ -99,8 +68,3 @@ def test_one_line_has_a_mean_but_no_interval():
     summary = metrics.summarise_lines([0.5], ["A"])
     assert summary.mean == 0.5
     assert math.isnan(summary.low)
-
-
-def test_no_line_with_two_classes_gives_no_macro_value():
-    assert math.isnan(metrics.macro_average_precision([0, 0], [0.1, 0.2], [0, 1]))
-    assert math.isnan(metrics.macro_average_precision([], [], []))

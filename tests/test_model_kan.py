@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from model.kan import FourierSum, coefficients, fourier_kan, spectral_penalty, waves
+from model.kan import FourierSum, fourier_kan, waves
 from model.parameters import parameter_groups
 
 
@@ -56,14 +56,24 @@ def test_the_sum_is_the_one_of_its_coefficients() -> None:
     module, x = layer(), torch.randn(5, 3, dtype=torch.double)
     k = torch.arange(1, 6, dtype=torch.double)
     angles = x.unsqueeze(-1) * k
-    a, b = coefficients(module.weight, 5).unbind(dim=2)
+    a, b = (module.weight.unflatten(-1, (-1, 2, 5)) / k).unbind(dim=2)
     expected = torch.einsum("jik,nik->nj", a, angles.cos()) + torch.einsum("jik,nik->nj", b, angles.sin())
     assert torch.allclose(module(x), expected + module.bias, atol=1e-12)
 
 
-def test_weight_decay_of_a_fourier_sum_is_its_spectral_penalty() -> None:
+def test_weight_decay_of_a_fourier_sum_is_the_power_of_its_slope() -> None:
+    # sum k^2 (a^2 + b^2) over coefficients is the mean square of the derivative over a period, times 2.
     module = layer()
-    assert spectral_penalty(coefficients(module.weight, 5)).item() == pytest.approx(module.weight.square().sum().item())
+    points = torch.arange(64, dtype=torch.double) * (2 * math.pi / 64)
+    power = torch.zeros((), dtype=torch.double)
+    for own in range(3):
+        x = torch.zeros(64, 3, dtype=torch.double)
+        x[:, own] = points
+        x.requires_grad_()
+        for output in module(x).unbind(dim=1):
+            slope = torch.autograd.grad(output.sum(), x, retain_graph=True)[0][:, own]
+            power += 2 * slope.square().mean()
+    assert power.item() == pytest.approx(module.weight.square().sum().item())
     decayed, kept = (group["params"] for group in parameter_groups(module, 0.1))
     assert [id(p) for p in decayed] == [id(module.weight)]
     assert [id(p) for p in kept] == [id(module.bias)]

@@ -66,6 +66,38 @@ def find(rows, line, quadrant=QUADRANTS[0]):
     return next(row for row in rows if row["line"] == line and row["quadrant"] == quadrant)
 
 
+def table_of(labels, logits, lines):
+    """Rows of pairs (n,) on unseen stretches of their lines, and their macro row."""
+    frame = {"line": lines, "quadrant": QUADRANTS[0], "role": "test", "label": labels, "logit": logits}
+    rows = evaluate_lines(
+        pd.DataFrame(frame | {"cluster": np.arange(len(labels)) % 50}),
+        Calibration(1.0, 0.0, 0.5),
+        EvaluationSettings(draws=50),
+    )
+    return rows, macro_rows(rows)[0]
+
+
+def test_T2_4_macro_average_precision_of_random_scores_over_whole_lines_is_the_prevalence():
+    generator = np.random.default_rng(2)
+    lines, labels = np.repeat(["a", "b"], 20_000), np.tile([1, 0], 20_000)
+    assert table_of(labels, generator.random(40_000), lines)[1]["ap"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_row_sees_only_its_line_and_the_macro_row_no_offset_between_lines():
+    generator = np.random.default_rng(3)
+    labels = (generator.random(400) < 0.3).astype(int)
+    logits, lines = generator.normal(size=400) + labels, np.tile(["a", "b"], 200)
+    rows, macro = table_of(labels, logits, lines)
+    own = lines == "b"
+    assert find(rows, "b")["ap"] == average_precision_score(labels[own], logits[own])
+    assert macro["ap"] == np.mean([row["ap"] for row in rows])
+    assert table_of(labels, logits + 100.0 * own, lines)[1]["ap"] == macro["ap"]
+
+
+def test_no_line_with_two_classes_gives_no_macro_value():
+    assert math.isnan(table_of(np.zeros(4, dtype=int), np.arange(4.0), np.array(["a", "b"] * 2))[1]["ap"])
+
+
 def test_T9_4_threshold_is_a_function_of_validation_lines_only(predictions):
     frozen = calibrate_on_validation(predictions)
     other = predictions.copy()

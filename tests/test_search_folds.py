@@ -50,7 +50,8 @@ def test_no_inner_fold_reads_a_pair_of_the_test_line_or_of_the_test_zone(store: 
         own = fold_settings(settings, line)
         fold = resolve_fold(store, own.fold)
         plan = Plan(store, fold, own.episodes, own.train.seed)
-        trained = np.concatenate([plan.training_rows(index) for index in range(len(plan.lines))])
+        slots = [(step, slot) for step in range(plan.steps_per_epoch) for slot in plan.slots(0, 1)]
+        trained = np.unique(np.concatenate([plan.episode(*place).rows for place in slots]))
         scored = validation_rows(store, fold, own.scoring.valid_pairs)
         held_out = np.concatenate([fold.rows(store, other, "test") for other in store.lines])
         used = np.union1d(trained, scored)

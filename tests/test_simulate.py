@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from data_pipeline.errors import UserError
-from data_pipeline.motif_grammar import MotifSettings, consensus_probability, draw_motifs, log_odds_scores
+from data_pipeline.motif_grammar import MotifSettings, consensus_probability, draw_motifs
 from data_pipeline.settings import load
 from data_pipeline.simulate import simulate
 from data_pipeline.simulated_truth import blind_scores, expected_average_precision, read_truth
@@ -26,6 +27,18 @@ def tiny(*overrides: str) -> SimulatorSettings:
 
 def default(*overrides: str) -> SimulatorSettings:
     return load(SimulatorSettings, [CONFIGS / "default.yaml"], overrides)
+
+
+def log_odds_scores(bases: NDArray[np.uint8], pwm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, factors) best log2-odds (against uniform bases) of each motif in `bases` (n, length), both strands."""
+    width = pwm.shape[1]
+    windows = np.lib.stride_tricks.sliding_window_view(bases, width, axis=1)
+    best = np.full((len(bases), len(pwm)), -np.inf)
+    for factor, matrix in enumerate(np.log2(pwm / 0.25)):
+        for oriented in (matrix, matrix[::-1, ::-1]):
+            score = sum(oriented[position][windows[..., position]] for position in range(width))
+            best[:, factor] = np.maximum(best[:, factor], np.max(score, axis=1))
+    return best
 
 
 def test_same_seed_gives_the_same_checksum_and_another_seed_does_not(tmp_path: Path) -> None:
