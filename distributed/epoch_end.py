@@ -33,6 +33,12 @@ def environment_can_rank(model: EpisodeModel) -> bool:
     return model.settings.energy.channels > 1 or model.local is not None or model.attention is not None
 
 
+def has_environment(model: EpisodeModel) -> bool:
+    """Whether anything of the line or of the pair's signals in it enters the energy."""
+    with_line = model.settings.environment.encoder != "none"
+    return with_line or model.local is not None or model.attention is not None
+
+
 def gain_under_one_support(
     labels: NDArray[Any], logits: NDArray[Any], neutral: NDArray[Any], alike: NDArray[np.bool_]
 ) -> float:
