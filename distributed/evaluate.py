@@ -249,7 +249,8 @@ def evaluate(
         predictions[f"baseline_{name}"] = values
     calibration = calibrate_on_validation(predictions)
     bayes = {line: truth["bayes_average_precision"] for line, truth in store.manifest.truth.get("lines", {}).items()}
-    context = {"run": str(run), "checkpoint": trained.checkpoint.name, "step": trained.state.step,
+    learnt = {name.removeprefix("energy/"): float(value) for name, value in model.energy.report().items()}
+    context = {"run": str(run), "learnt": learnt, "checkpoint": trained.checkpoint.name, "step": trained.state.step,
                "store": store.checksum, "regions": fold.regions, "settings": trained.state.settings}  # fmt: skip
     report = build_report(
         predictions,
@@ -291,9 +292,11 @@ def _curves(run: Path, out: Path) -> dict[str, str]:
     if steps.empty:
         return {}
     panels = {title: [name for name in names if name in steps] for title, names in CURVES.items()}
+    panels["Bias and couplings"] = [str(name) for name in steps if str(name).startswith("energy/")]
     if not epochs.empty:
-        steps = steps.merge(epochs[["step", "valid/average_precision"]], on="step", how="outer")
-        panels["Validation average precision"] = ["valid/average_precision"]
+        scores = [name for name in ("valid/average_precision", "train/average_precision") if name in epochs]
+        steps = steps.merge(epochs[["step", *scores]], on="step", how="outer")
+        panels["Average precision"] = scores
     plot_training_curve(steps, out / "training.png", panels)
     return {"Training": "training.png"}
 

@@ -186,6 +186,8 @@ def notes(report: Report) -> Iterator[str]:
         yield f"protocol: {report.protocol}"
     if report.environment:
         yield report.environment
+    if learnt := report.context.get("learnt"):
+        yield f"learnt: {', '.join(f'{name} {value:.3g}' for name, value in learnt.items())}"
     yield (
         f"calibration frozen on the validation line: temperature {calibration.temperature:.3g}, bias "
         f"{calibration.bias:.3g}, threshold {calibration.threshold:.3g} by {calibration.criterion}"
