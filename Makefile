@@ -21,10 +21,12 @@ lint: environment
 types: environment
 	$(BIN)/mypy
 
-# One fold on the embedded simulated store, evaluated; the name of the run is free again each time.
+# One fold on the embedded simulated store, with and without an environment, evaluated; the names are free each time.
 train: environment stores/simulated
+	$(BIN)/python distributed/train.py --store stores/simulated --config configs/train/simulated.yaml \
+		--config configs/train/no_environment.yaml --name simulated-$(STAMP)-without
 	$(BIN)/python distributed/train.py --store stores/simulated --config configs/train/simulated.yaml --name simulated-$(STAMP)
-	$(BIN)/python distributed/evaluate.py --run runs/simulated-$(STAMP)
+	$(BIN)/python distributed/evaluate.py --run runs/simulated-$(STAMP) --without-environment runs/simulated-$(STAMP)-without
 
 stores/simulated: | environment
 	$(BIN)/python data_pipeline/simulate.py --out $@

@@ -1,7 +1,7 @@
 """What is measured at an epoch's end: the validation line, and figures that only monitors read.
 
 The validation score decides about stopping; beside it stand the threshold metrics, what the environment adds to U_I,
-what a support set of the wrong line would do, the training lines' average precision and a fresh probe's view of z_I.
+what a support set of the wrong line would do, the training lines' own figures and a fresh probe's view of z_I.
 Cost: one scoring of the validation pairs, and `scoring.monitor_pairs` pairs twice for the rest (0: not at all).
 """
 
@@ -31,6 +31,12 @@ SCORE = "valid/average_precision"
 def environment_can_rank(model: EpisodeModel) -> bool:
     """Whether an environment can change the ranking inside a line at all (algorithms.md 0.1)."""
     return model.settings.energy.channels > 1 or model.local is not None or model.attention is not None
+
+
+def has_environment(model: EpisodeModel) -> bool:
+    """Whether anything of the line or of the pair's signals in it enters the energy."""
+    with_line = model.settings.environment.encoder != "none"
+    return with_line or model.local is not None or model.attention is not None
 
 
 def gain_under_one_support(
@@ -100,23 +106,38 @@ def epoch_figures(
 
 
 def _training_figures(scorer: Scorer, fold: Fold, most: int, share: tuple[int, int, Gather]) -> dict[str, float]:
-    """Macro average precision over a sample of the training lines' pairs, and what a probe finds in their z_I."""
+    """Macro ranking figures over a sample of the training lines' pairs, and what a probe finds in their z_I."""
     store, lines = scorer.store, fold.train_lines
-    precision, codes, line_of, promoters = [], [], [], []
+    codes, line_of, promoters = [], [], []
+    judged: list[dict[str, float]] = []
     for index, line in enumerate(lines):
         pool = fold.rows(store, line, "train")
         rows = _thin(pool[store.pairs.label[pool] >= 0], max(most // len(lines), 1))
         scores, invariant = with_invariants(scorer, rows, pool, 0, share)
-        precision.append(average_precision(store.pairs.label[rows], scores.logits[:, 0]))
+        judged.append(training_line_figures(store.pairs.label[rows], scores.logits[:, 0]))
         codes.append(invariant)
         line_of.append(np.full(len(rows), index))
         promoters.append(store.pairs.promoter[rows])
-    known = [value for value in precision if math.isfinite(value)]
-    figures = {"train/average_precision": float(np.mean(known)) if known else math.nan}
+    figures = {f"train/{name}": _mean_of_known([own[name] for own in judged]) for name in judged[0]}
     if len(lines) > 1:
         found = read_line(np.concatenate(codes), np.concatenate(line_of), np.concatenate(promoters))
         figures |= {"leakage/above_chance": found.above_chance, "leakage/nats": found.nats}
     return figures
+
+
+def training_line_figures(labels: NDArray[Any], logits: NDArray[Any]) -> dict[str, float]:
+    """Ranking of one training line's pairs: labels (n,) 0/1, logits (n,), and F1 at the threshold best for them."""
+    found = ranking_metrics(labels, logits)
+    figures = {"average_precision": found["ap"], "auroc": found["auroc"], "f1": math.nan}
+    if has_both_classes(labels):
+        calibration = fit_calibration(labels, logits)
+        figures["f1"] = threshold_metrics(labels, calibration.apply(logits), calibration.threshold)["f1"]
+    return figures
+
+
+def _mean_of_known(values: list[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _thin(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

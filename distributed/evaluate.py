@@ -4,7 +4,8 @@
 
 Temperature, bias and threshold are chosen on the validation line and frozen; then the test line, the training lines on
 held-out chromosomes and a sample of the training pairs are scored on the road training used. The report also says what
-became of the predictions R90-R93; other seeds of the run (--beside) and a search (--search) let it say more.
+became of the predictions R90-R93; other seeds of the run (--beside) and a search (--search) let it say more. What the
+environment adds it can only say beside a model trained without one (--without-environment).
 Writes report.json, report.md, figures, predictions.parquet and calibration.json into RUN/report.
 """
 
@@ -31,11 +32,11 @@ from data_pipeline.settings import validate
 from data_pipeline.store import Store
 from distributed.assembly import build_module
 from distributed.checkpoint import TrainingState, best_checkpoint, load_checkpoint
-from distributed.epoch_end import environment_can_rank
+from distributed.epoch_end import environment_can_rank, has_environment
 from distributed.figures import plot_training_curve
 from distributed.findings import training_findings
 from distributed.line_views import view_lines
-from distributed.quadrants import EvaluationSettings, calibrate_on_validation
+from distributed.quadrants import NEUTRAL, NO_ENVIRONMENT, EvaluationSettings, calibrate_on_validation
 from distributed.records import ALARMS, EPOCHS, STEPS, read_lines, read_records
 from distributed.report import build_report, render, write_report
 from distributed.runs import read_record
@@ -182,6 +183,43 @@ def verified(trained: TrainedRun, beside: Sequence[Path], search: Path | None) -
     return verify_run(view_lines(trained.model, store, trained.fold, trained.settings), gates, store, search)
 
 
+def opened_without_environment(run: Path, beside: TrainedRun) -> TrainedRun:
+    """The model of `run`, trained on the store and fold of `beside` without an environment; raises `UserError`."""
+    other = open_run(run)
+    if other.store.checksum != beside.store.checksum:
+        raise UserError(f"run {run} was trained on another store; --without-environment takes a run of the same store")
+    if other.fold.identity != beside.fold.identity:
+        raise UserError(
+            f"run {run} was trained on another fold (lines or stretches of genome); --without-environment takes a run "
+            "of the same fold"
+        )
+    if has_environment(other.model):
+        raise UserError(
+            f"run {run} has an environment; train the model without one by adding --config "
+            "configs/train/no_environment.yaml to the same command"
+        )
+    return other
+
+
+def what_the_environment_adds(settings: RunSettings, without: Path | None) -> str:
+    """The sentence that says what may be read from the rivals about the environment."""
+    if without is not None:
+        return (
+            f"what the environment adds is the lead over '{NO_ENVIRONMENT}', a model trained without one ({without}); "
+            f"'{NEUTRAL}' is this model with its environment put out"
+        )
+    dropout = settings.model.environment.context_dropout
+    trained = (
+        f"which it was in one training episode of {1 / dropout:.3g} (context_dropout {dropout:g})"
+        if dropout
+        else "untrained to stand alone (context_dropout 0)"
+    )
+    return (
+        f"this report does not say what the environment adds: '{NEUTRAL}' is this model with its environment put out, "
+        f"{trained}, and weaker than a model trained without one can be; give such a run with --without-environment"
+    )
+
+
 def evaluate(
     run: Path,
     out: Path,
@@ -190,18 +228,29 @@ def evaluate(
     console: Console,
     beside: Sequence[Path] = (),
     search: Path | None = None,
+    without: Path | None = None,
 ) -> None:
-    """Evaluate the best checkpoint of `run` and write the report to `out`; `beside`, `search` as in `verified`."""
+    """Evaluate the best checkpoint of `run` and write the report to `out`; `beside`, `search` as in `verified`.
+
+    `without` is a run without environment that stands beside the model as a rival.
+    """
     trained = open_run(run)
     model, store, fold = trained.model, trained.store, trained.fold
-    predictions = predict_groups(model, store, fold, groups_of(store, fold, most), trained.settings)
+    # Before anything is scored, so that a wrong run costs nothing.
+    other = None if without is None else opened_without_environment(without, trained)
+    groups = groups_of(store, fold, most)
+    predictions = predict_groups(model, store, fold, groups, trained.settings)
+    if other is not None:
+        alone = predict_groups(other.model, store, fold, groups, other.settings)
+        predictions[f"baseline_{NO_ENVIRONMENT}"] = alone["logit"]
     train_rows = np.concatenate([fold.rows(store, line, "train") for line in fold.train_lines])
     scores, left_out = score_baselines(pair_data(store, train_rows), pair_data(store, predictions["row"].to_numpy()))
     for name, values in scores.items():
         predictions[f"baseline_{name}"] = values
     calibration = calibrate_on_validation(predictions)
     bayes = {line: truth["bayes_average_precision"] for line, truth in store.manifest.truth.get("lines", {}).items()}
-    context = {"run": str(run), "checkpoint": trained.checkpoint.name, "step": trained.state.step,
+    learnt = {name.removeprefix("energy/"): float(value) for name, value in model.energy.report().items()}
+    context = {"run": str(run), "learnt": learnt, "checkpoint": trained.checkpoint.name, "step": trained.state.step,
                "store": store.checksum, "regions": fold.regions, "settings": trained.state.settings}  # fmt: skip
     report = build_report(
         predictions,
@@ -214,6 +263,7 @@ def evaluate(
         training_findings(read_lines(run / ALARMS)),
         verified(trained, beside, search),
         protocol(trained.settings),
+        what_the_environment_adds(trained.settings, without) if has_environment(model) else "",
     )
     out.mkdir(parents=True, exist_ok=True)
     write_durably(out / "predictions.parquet", predictions.to_parquet())
@@ -243,9 +293,11 @@ def _curves(run: Path, out: Path) -> dict[str, str]:
     if steps.empty:
         return {}
     panels = {title: [name for name in names if name in steps] for title, names in CURVES.items()}
+    panels["Bias and couplings"] = [str(name) for name in steps if str(name).startswith("energy/")]
     if not epochs.empty:
-        steps = steps.merge(epochs[["step", "valid/average_precision"]], on="step", how="outer")
-        panels["Validation average precision"] = ["valid/average_precision"]
+        scores = [name for name in ("valid/average_precision", "train/average_precision") if name in epochs]
+        steps = steps.merge(epochs[["step", *scores]], on="step", how="outer")
+        panels["Average precision"] = scores
     plot_training_curve(steps, out / "training.png", panels)
     return {"Training": "training.png"}
 
@@ -260,10 +312,14 @@ def main(
         list[Path] | None, typer.Option(help="Other seeds of the run, whose gates count for R90.")
     ] = None,
     search: Annotated[Path | None, typer.Option(help="Folder of a search of the loss weights, for R93.")] = None,
+    without_environment: Annotated[
+        Path | None, typer.Option(help="Run of the same fold trained without environment: what the environment adds.")
+    ] = None,
 ) -> None:
     """Print the quadrant table of a run and write its report."""
     asked, console = EvaluationSettings(draws=draws), Console(width=140)
-    evaluate(run, out or run / "report", asked, pairs_per_group, console, beside or (), search)
+    folder = out or run / "report"
+    evaluate(run, folder, asked, pairs_per_group, console, beside or (), search, without_environment)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 
 from scipy.special import expit, logit
 
-from distributed.quadrants import NEUTRAL, Row
+from distributed.quadrants import NEUTRAL, NO_ENVIRONMENT, Row
 from model.alarms import CONSTANT, GAP, LOW_THRESHOLD, MEMORISED, SAME_RANKING, collapsed, predicts_all
 from model.calibration import MAX_TEMPERATURE, Calibration
 
@@ -27,7 +27,10 @@ def findings(
     sentences = [*_overfitting(macro), *_calibration(calibration)]
     for says, fires in _ROW_ALARMS:
         sentences += _sentence(says, (row for row in lines if fires(row)))
-    return sentences + _environment([row for row in lines if row["role"] != "train"], environment_can_rank)
+    tested = [row for row in lines if row["role"] != "train"]
+    behind = [row for row in tested if NO_ENVIRONMENT in row["rivals"] and row["rivals"][NO_ENVIRONMENT]["high"] < 0]
+    sentences += _sentence("a model trained without environment ranks better", behind)
+    return sentences + _environment(tested, environment_can_rank)
 
 
 _ROW_ALARMS: list[tuple[str, Callable[[Row], bool]]] = [

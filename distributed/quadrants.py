@@ -53,7 +53,9 @@ COLUMNS = ("line", "quadrant", "role", "label", "logit", "cluster")
 """What predictions must hold; `u` (neutral energy), `logit_draw_*` and `baseline_*` are used where present."""
 
 NEUTRAL = "U_I only"
-"""Name of the neutral energy among the rivals: what the environment adds is the difference to it."""
+"""Name of the neutral energy among the rivals: the model with its environment put out, not trained to stand alone."""
+NO_ENVIRONMENT = "no environment"
+"""Name of a model trained without environment among the rivals: what an environment adds is the lead over it."""
 
 _CALIBRATION_ERRORS = ("ece_before", "ece_after", "ece_mass_after")
 _AVERAGED = ("prevalence", *RANKING_METRICS, *THRESHOLD_METRICS, *_CALIBRATION_ERRORS, "ap_support_sd", "bayes_ap")

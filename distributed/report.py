@@ -66,6 +66,8 @@ class Report:
     """What became of the falsifiable predictions, see `verification.verify_run`."""
     protocol: str = ""
     """What the model was told about a line before it scored it, in one sentence."""
+    environment: str = ""
+    """What may be read from the rivals about the environment, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,13 @@ def build_report(
     training: Sequence[str] = (),
     verify: Sequence[dict[str, Any]] = (),
     protocol: str = "",
+    environment: str = "",
 ) -> Report:
     """Evaluate `predictions` (columns: see `quadrants.COLUMNS`) under the frozen `calibration`.
 
     `bayes` is the best possible AP per line where known, `left_out` the baselines without scores and why,
     `environment_can_rank` as in `findings`, `training` as `training_findings` gives them, `verify` as `verify_run`
-    does, `protocol` is told first. Raises `UserError` for predictions that cannot be evaluated.
+    does, `protocol` and `environment` are told first. Raises `UserError` for predictions that cannot be evaluated.
     """
     settings = settings or EvaluationSettings()
     known = known_predictions(predictions)
@@ -111,6 +114,7 @@ def build_report(
         context=dict(context or {}),
         verify=list(verify),
         protocol=protocol,
+        environment=environment,
     )
 
 
@@ -181,6 +185,10 @@ def notes(report: Report) -> Iterator[str]:
     calibration = Calibration.from_dict(report.calibration)
     if report.protocol:
         yield f"protocol: {report.protocol}"
+    if report.environment:
+        yield report.environment
+    if learnt := report.context.get("learnt"):
+        yield f"learnt: {', '.join(f'{name} {value:.3g}' for name, value in learnt.items())}"
     yield (
         f"calibration frozen on the validation line: temperature {calibration.temperature:.3g}, bias "
         f"{calibration.bias:.3g}, threshold {calibration.threshold:.3g} by {calibration.criterion}"

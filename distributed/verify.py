@@ -172,6 +172,8 @@ def unseen_lie_inside(
     if not test.testable:
         return Verdict("R92", claim, "not testable", test.reason)
     unit = _unit(test)
+    if unit == 0:
+        return Verdict("R92", claim, "not testable", "every training line lies in the hull of the others")
     ratio = test.distance / unit
     near = _share_near(training, unseen, components, NEAR * unit, seed)
     figures = {"near": near, "ratio": ratio, "inside": test.inside, "p": test.p, "components": components}
@@ -216,6 +218,8 @@ def _planted_hull(latents: tuple[Floats, Floats] | None) -> Planted:
     test = hull_test(*latents) if latents else None
     if test is None or not test.testable:
         return "", ""
+    if _unit(test) == 0:
+        return "the planted latents of the training lines are the same few points", ""
     ratio = test.distance / _unit(test)
     says = f"the planted latents lie at {', '.join(f'{own:.2f}' for own in ratio)}"
     return says, "confirmed" if (ratio <= NEAR).all() else "refuted"

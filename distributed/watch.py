@@ -21,8 +21,8 @@ from model.curriculum import environment_scale
 from model.episode_model import ModelSettings
 from model.objective import ObjectiveSettings
 
-AVERAGED = ("loss/", "weight/", "gradient_ratio/", "gradient_cosine/", "accuracy/")
-"""Figures of a step whose mean over the epoch is recorded."""
+STATES = ("bound_violated/", "degenerate/", "collapsed/", "idle/", "environment/")
+"""Figures of a step that are no quantities; of every other one the mean over the epoch is recorded."""
 REMEMBERED = ("valid/average_precision", "leakage/above_chance", *(f"mean/loss/{name}" for name in DECOUPLING))
 """Figures of an epoch's end that responses look back to."""
 
@@ -77,7 +77,7 @@ class Watch:
         alarms, events = observe(state.steps, self._step_alarms, {**figures, **unfit}, step)
         sums = dict(state.sums)
         for name, value in figures.items():
-            if name.startswith(AVERAGED) and math.isfinite(value) and not any(unfit.values()):
+            if not name.startswith(STATES) and math.isfinite(value) and not any(unfit.values()):
                 before, count = sums.get(name, (0.0, 0))
                 sums[name] = (before + value, count + 1)
         return state.model_copy(update={"steps": alarms, "sums": sums}), events

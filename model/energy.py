@@ -121,16 +121,26 @@ class Form:
     apply: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
     couplings: Callable[[int], list[float]]
     """Start values of the learnt couplings, given K."""
+    named: Callable[[Tensor], dict[str, Tensor]]
+    """Couplings as the form uses them, by name."""
     drive: Callable[[Tensor, Tensor], Tensor]
     """(resistance, couplings) -> w R, of which the gates are an increasing function that saturates or bends."""
 
 
+def _widths(coupling: Tensor) -> dict[str, Tensor]:
+    return {f"w{k}": value for k, value in enumerate(F.softplus(coupling).unbind())}
+
+
+def _lambda(coupling: Tensor) -> dict[str, Tensor]:
+    return dict(zip(("lambda", "lambda_shift"), coupling.unbind(), strict=False))
+
+
 # softplus(0.541325) = 1, so every gate starts with w = 1.
 FORMS: dict[str, Form] = {
-    "gated": Form(_gated, lambda channels: [0.541325] * channels, lambda r, w: F.softplus(w) * r),
-    "linear": Form(_linear, lambda channels: [], lambda r, none: torch.zeros_like(r)),
-    "interaction": Form(_interaction, lambda channels: [0.1], lambda r, coupling: coupling * r),
-    "lin_inter_fallback": Form(_fallback, lambda channels: [0.1, 0.1], lambda r, coupling: coupling[0] * r),
+    "gated": Form(_gated, lambda channels: [0.541325] * channels, _widths, lambda r, w: F.softplus(w) * r),
+    "linear": Form(_linear, lambda channels: [], _lambda, lambda r, none: torch.zeros_like(r)),
+    "interaction": Form(_interaction, lambda channels: [0.1], _lambda, lambda r, coupling: coupling * r),
+    "lin_inter_fallback": Form(_fallback, lambda channels: [0.1, 0.1], _lambda, lambda r, coupling: coupling[0] * r),
 }
 
 # Each maps t to T; the second entry is the t at which T = 1.
@@ -190,6 +200,11 @@ class Modulation(nn.Module):
         """w R of resistances (E, n, K): what the gates follow; 0 in a form without gates."""
         return self.form.drive(resistance, self._couplings(resistance))
 
+    def named(self) -> dict[str, Tensor]:
+        """() couplings by their names as the energy uses them."""
+        coupling = None if self.coupling is None else self.coupling.detach().clone()
+        return {} if coupling is None else self.form.named(coupling)
+
     def _couplings(self, like: Tensor) -> Tensor:
         return like.new_zeros(0) if self.coupling is None else self.coupling
 
@@ -239,6 +254,13 @@ class Energy(nn.Module):
         logits, temperature, bias = self.readout((u * gates).sum(dim=-1) - r, warmth)
         codes = environment.new_zeros(len(environment), 0, environment.shape[-1])
         return Scores(logits, u.sum(dim=-1), gates, resistance, r, temperature, invariant, environment, codes, u, bias)
+
+    @torch.no_grad()
+    def report(self) -> dict[str, Tensor]:
+        """() learnt scalars: b, T (before what a line adds) and, by the form, w of each channel or lambda."""
+        readout = self.readout
+        found = {"energy/b": readout.b.squeeze(0).clone(), "energy/T": readout.warmth(readout.t).squeeze(0)}
+        return found | {f"energy/{name}": value for name, value in self.modulation.named().items()}
 
     def response(self, channels: Tensor, environment: Tensor, scale: Tensor) -> Tensor:
         """(E, n) what a line's environment z_E (E, dE) takes off the energy of channels u (E, n, K): the R of a pair.

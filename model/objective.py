@@ -26,6 +26,7 @@ from model.episode_model import EpisodeModel, ModelSettings
 from model.id_teacher import IdTeacher
 from model.line_relations import RelatedLines
 from model.measuring import Gradients, length_ratio, measure
+from model.sparsity import small_share
 from model.step import Gather, GlobalStep, gather_step
 from model.task_loss import TaskLoss, TaskSettings
 from model.term_registry import TERMS, TermsSettings
@@ -219,7 +220,7 @@ class TrainingModule(nn.Module):
             report |= {f"{key}/{name}": monitor for key, monitor in value.report.items()}
         if gradients is not None:
             report |= shares(list(values), weights, gradients)
-        report |= monitors(scores, self.model.settings.energy.form)
+        report |= monitors(scores, self.model.settings.energy.form) | self.model.energy.report()
         if self.model.erasure is not None:
             report |= self.model.erasure.report()
         report["immax/alpha"] = self.task.alpha.clone()
@@ -241,7 +242,7 @@ def _competition_report(total: Tensor, value: TermValue, acts: bool) -> dict[str
 
 
 def monitors(scores: Scores, form: str) -> dict[str, Tensor]:
-    """() figures of a step's scores: temperature, gates, spread of R over episodes, logits.
+    """() figures of a step's scores: temperature, gates, spread of R over episodes, logits, entries of codes in use.
 
     `interaction/sd` is the spread of what has no bound: w R inside the gates of the gated form, else the gates.
     """
@@ -256,6 +257,8 @@ def monitors(scores: Scores, form: str) -> dict[str, Tensor]:
         "logits/mean": scores.logits.mean(),
         "logits/sd_within": scores.logits.std(dim=1, correction=0).mean(),
         "neutral/mean": scores.neutral.mean(),
+        "active/invariant": 1 - small_share(scores.invariant),
+        "active/environment": 1 - small_share(scores.environment),
     }
 
 

@@ -18,29 +18,29 @@ from distributed.settings import RunSettings
 CALIBRATION = {"temperature": 2.0, "bias": -0.5, "threshold": 0.4, "criterion": "mcc"}
 
 
-def tiny_run(runs: Path, store: Store, name: str = "tiny", **model: object) -> Path:
-    """Run `name` trained on `store` for no step at all; `model` are settings of the model."""
+def tiny_run(runs: Path, store: Store, name: str = "tiny", fold: dict[str, str] | None = None, **model: object) -> Path:
+    """Run `name` trained on `store` for no step at all; `fold` changes its lines, `model` are settings of the model."""
     settings = validate(
         RunSettings,
-        {"fold": FOLD, "episodes": EPISODES, "model": {"trunk": {"size": "tiny"}, **model}},
+        {"fold": {**FOLD, **(fold or {})}, "episodes": EPISODES, "model": {"trunk": {"size": "tiny"}, **model}},
         "tiny run",
     )
-    fold = resolve_fold(store, settings.fold)
+    resolved = resolve_fold(store, settings.fold)
     run = claim(runs, name, False, store.path, store.checksum, settings)
     state = TrainingState(
         step=7,
         score=0.25,
-        identity=Identity(store=store.checksum, fold=fold.identity, plan="none"),
+        identity=Identity(store=store.checksum, fold=resolved.identity, plan="none"),
         inputs={
             "signals": len(store.signal_names),
             "line_features": store.line_features.shape[1],
-            "lines": len(fold.train_lines),
+            "lines": len(resolved.train_lines),
         },
-        train_lines=list(fold.train_lines),
+        train_lines=list(resolved.train_lines),
         signal_names=store.signal_names,
         settings=settings.model_dump(mode="json"),
     )
-    save_checkpoint(run, build_module(store, fold, settings).state_dict(), {}, state)
+    save_checkpoint(run, build_module(store, resolved, settings).state_dict(), {}, state)
     return run
 
 
