@@ -6,7 +6,6 @@ fall inside with probability (D - 1) / (D + 1). It speaks of the support alone, 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from data_pipeline.durable import FullDiskNamed
+from data_pipeline.durable import FullDiskNamed, draft_of
 from data_pipeline.errors import UserError
 from data_pipeline.genome import UNPLACED
 from data_pipeline.store import ElementTable, Kind, Store
@@ -92,7 +91,7 @@ class TableWriter:
 
     def __init__(self, out: Path) -> None:
         """`out` ends in .parquet or .tsv (see `require_suffix`)."""
-        self._out, self._partial = out, out.with_name(f".{out.name}.partial-{os.getpid()}")
+        self._out, self._partial = out, draft_of(out)
 
     def write(self, table: pa.Table) -> None:
         """Append the rows of `table`."""

@@ -99,7 +99,7 @@ def outcome(description: dict[str, Any], root: Path) -> Store | None:
         return None
 
 
-often = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+often = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("format", sources())

@@ -225,7 +225,7 @@ def test_every_row_is_answered_under_its_own_name_and_promoters_by_their_own_tss
 def test_rows_outside_the_regions_of_a_yaml_are_named(model: Path, lab: Path) -> None:
     rows = pair_rows()
     write(lab / "pairs.csv", csv(rows, COLUMNS))
-    source = {"format": "csv", "file": "pairs.csv", "line": "A549", "max_bad_fraction": 1.0}
+    source = {"format": "csv", "file": "pairs.csv", "line": "A549"}
     content = {"root": str(lab), "lines": ["A549"], "genome": ["chr20.fa", "chrX.fa"], "pairs": [source]}
     write(lab / "lab.yaml", yaml.safe_dump(content | {"regions": ["chr20"]}))
     out = lab / "scores.tsv"
