@@ -226,8 +226,9 @@ class _Ingest:
                     signals[kind][line, :, mark] = peak_signal(content.elements[kind], peaks, self.settings.peaks)
         for kind in KINDS:
             writer.add_element_signals(kind, signals[kind])
-        report = {"file": self.settings.peaks.pattern, "format": "peaks", "files": len(self.peaks)}
-        self.reports.append(report | noted(notes))
+        if notes:
+            report = {"file": self.settings.peaks.pattern, "format": "peaks", "files": len(self.peaks)}
+            writer.add_source(report | noted(notes))
 
 
 def noted(notes: list[str]) -> dict[str, Any]:

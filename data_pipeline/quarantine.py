@@ -86,6 +86,8 @@ class Quarantine:
     def check(self, file: int, rows: int, max_fraction: float) -> None:
         """Raise `UserError` naming the top reason and its first row if over `max_fraction` of `rows` are rejected."""
         counts = self.counts(file)
+        # Pairs outside the regions are not wanted; that is no fault of theirs.
+        rows -= counts.pop("outside_regions", 0)
         bad = sum(counts.values())
         if bad > max_fraction * rows:
             top = max(counts, key=lambda reason: counts[reason])

@@ -101,7 +101,7 @@ def _targetfinder(
     columns = PairColumns(enhancer_name="enhancer_name", promoter_name="promoter_name")
     for chunk in read_chunks(path, COMMA, header=True, tally=tally, advance=advance):
         cells = _coordinate_cells(source, path, chunk, columns)
-        yield cells.assign(gene="", line=cells["enhancer_name"].str.partition("|")[0]), chunk
+        yield cells.assign(gene="", line=cells["enhancer_name"].str.extract(r"^([^|]*)", expand=False)), chunk
 
 
 def _bedpe(source: BedpeTable, path: Path, tally: Tally, advance: Advance) -> Iterator[tuple[pd.DataFrame, Chunk]]:

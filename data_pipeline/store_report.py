@@ -9,7 +9,10 @@ from rich.table import Table
 
 from data_pipeline.store import Store
 from data_pipeline.store_summary import QUANTILES, summarise
+from data_pipeline.text_tables import listed
 
+OTHER_COUNTS = ("edge_padded", "usable", "joined", "files", "comments", "blank")
+"""Counts of a source without a column of their own."""
 WIDEST_MATRIX = 6
 """Lines up to which the table shows every two of them; with more it names each one's closest."""
 
@@ -20,6 +23,7 @@ def print_ingest_summary(store: Store, console: Console) -> None:
     _print(console, _source_table(summary["sources"]))
     _print(console, _line_table(summary["lines"]))
     _print(console, _reason_table(summary["quarantine"]))
+    _print_notes(console, summary)
 
 
 def print_summary(store: Store, console: Console) -> None:
@@ -35,6 +39,18 @@ def print_summary(store: Store, console: Console) -> None:
     if summary["signals"]:
         _print(console, _signal_table(store.lines, summary["signals"]))
     _print(console, _reason_table(summary["quarantine"]))
+    _print_notes(console, summary)
+
+
+def _print_notes(console: Console, summary: dict[str, Any]) -> None:
+    """What is unusual: as the readers of the files noted it, and lines that have no value of a track at all."""
+    notes = [note for source in summary["sources"] for note in source.get("notes", [])]
+    for line in (row["line"] for row in summary["lines"] if row["pairs"]):
+        empty = [track["name"] for track in summary["signals"] if track["missing"][line] == 1]
+        if empty:
+            notes.append(f"line '{line}' has no value of {listed(empty)}")
+    for note in notes:
+        console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _print(console: Console, table: Table) -> None:
@@ -57,10 +73,8 @@ def _source_table(sources: list[dict[str, Any]]) -> Table:
             continue
         bad = sum(source["quarantined"].values()) if "quarantined" in source else None
         numbers = (source.get("rows"), source.get("outside_regions"), bad, source.get("duplicates"))
-        rest = ", ".join(
-            f"{key} {n:,}" for key, n in source.items() if key in ("edge_padded", "usable", "joined", "files")
-        )
-        kept = _count(source["pairs"]) if "pairs" in source else rest
+        rest = ", ".join(f"{key} {n:,}" for key, n in source.items() if key in OTHER_COUNTS)
+        kept = ", ".join(filter(None, [_count(source["pairs"]) if "pairs" in source else "", rest]))
         files = str(source.get("file", "")).split(", ")
         table.add_row("\n".join(file.rpartition("/")[2] for file in files), *map(_count, numbers), kept)
     return table

@@ -107,6 +107,7 @@ def _signals(store: Store, chunk: int = 1 << 16) -> list[dict[str, Any]]:
     for start in range(0, len(line) if names else 0, chunk):
         rows = np.arange(start, min(start + chunk, len(line)))
         values = store.signals(rows)
+        values = np.where(np.isfinite(values), values, np.nan)
         np.add.at(missing, line[rows], np.isnan(values))
         total += np.nansum(values, axis=0, dtype=np.float64)
     count = np.bincount(line, minlength=lines)

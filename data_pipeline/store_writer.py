@@ -69,6 +69,10 @@ class StoreWriter:
         folder.mkdir(exist_ok=True)
         return folder
 
+    def add_source(self, report: dict[str, Any]) -> None:
+        """Describe one more source, of what is read while the store is written."""
+        self._sources.append(report)
+
     def add_elements(
         self,
         kind: Kind,

@@ -6,7 +6,7 @@
 1. Open the model (an export, or a run's best checkpoint) and the pairs (a store, or tables that become one for now).
 2. Draw support sets from these very pairs; no pair is scored with a support that shares an element with it.
 3. Encode every element once, score every pair with every draw: as Ray Data tasks, or with --local in this process.
-4. Write a table, a row per pair in the order of the input, in one rename, and OUT.json beside it that says how.
+4. Write a table, a row per usable row of the input in its order, in one rename, and OUT.json beside it that says how.
 
 Labels are not read. Input is never written to; work files lie in a hidden folder beside OUT until the end.
 """
@@ -145,7 +145,7 @@ def main(
             soft_wrap=True,
             highlight=False,
         )
-    console.print(f"{count} pairs scored with {draws} support draws: {out}", soft_wrap=True, highlight=False)
+    console.print(f"{count} rows scored with {draws} support draws: {out}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

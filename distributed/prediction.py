@@ -21,6 +21,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
 from data_pipeline.store import Store
 from data_pipeline.supports import SupportSize
+from distributed.answers import Answers
 from distributed.batch_scoring import Job, Supports, plan_supports, score_pairs
 from distributed.deployment import Deployment, ModelDescription
 from distributed.executors import Executor
@@ -50,7 +51,7 @@ def predict(
     executor: Executor,
     console: Console,
 ) -> int:
-    """Score the pairs of `lines` (none: all) of a store into the table `out`; returns the number of pairs.
+    """Score the pairs of `lines` (none: all) of a store into the table `out`; returns the number of its rows.
 
     `work` is a new folder that all workers see; its name is used once, because workers remember it. Raises `UserError`
     where the store does not fit the model or a line has too few pairs.
@@ -62,13 +63,12 @@ def predict(
     size = SupportSize.exactly(settings.support) if settings.support else model.support_in_use
     supports = plan_supports(store, rows, size, settings.draws, settings.seed)
     job = Job(work.resolve(), store.path, ScoringSettings(support_draws=settings.draws))
-    table, done = ScoreTable(store, model.calibration), 0
+    table, answers = ScoreTable(store, model.calibration), Answers(store, rows, settings.draws)
     with TableWriter(out) as writer:
         for logits, neutral in score_pairs(deployment, store, supports, job, executor):
-            writer.write(table.rows(rows[done : done + len(neutral)], logits, neutral))
-            done += len(neutral)
-        _write_record(out, store, model, supports, settings)
-    return done
+            writer.write(table.rows(*answers.after(logits, neutral)))
+        _write_record(out, store, model, supports, settings, answers.count)
+    return answers.count
 
 
 def select_rows(store: Store, lines: Sequence[str]) -> NDArray[np.int64]:
@@ -102,10 +102,11 @@ def print_match(store: MatchedStore, model: ModelDescription, console: Console) 
 
 
 def _write_record(
-    out: Path, store: Store, model: ModelDescription, supports: Supports, settings: PredictionSettings
+    out: Path, store: Store, model: ModelDescription, supports: Supports, settings: PredictionSettings, answers: int
 ) -> None:
     sizes = {store.lines[store.pairs.line[own[0]]]: len(own) for own in supports.sets}
     record: dict[str, Any] = {
+        "rows": answers,
         "pairs": len(supports.rows),
         "lines": sorted(sizes),
         "store": store.checksum,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from data_pipeline.durable import FullDiskNamed, draft_of, publish_file
 from data_pipeline.errors import UserError
 from data_pipeline.genome import UNPLACED
-from data_pipeline.store import ElementTable, Store
+from data_pipeline.store import ElementTable, Kind, Store
 from distributed.deployment import FrozenCalibration
 from model.calibration import Calibration
 
@@ -51,13 +51,20 @@ class ScoreTable:
             for kind, table in (("enhancer", store.enhancers), ("promoter", store.promoters))
         }
 
-    def rows(self, rows: NDArray[np.int64], logits: NDArray[np.float32], neutral: NDArray[np.float32]) -> pa.Table:
-        """Table of store `rows` (k,) with `logits` (k, draws) and U_I `neutral` (k,)."""
+    def rows(
+        self,
+        rows: NDArray[np.int64],
+        logits: NDArray[np.float32],
+        neutral: NDArray[np.float32],
+        names: dict[Kind, list[str]] | None = None,
+    ) -> pa.Table:
+        """Table of store `rows` (k,) with `logits` (k, draws) and U_I `neutral` (k,); `names` replace the elements'."""
         pairs = self._store.pairs
         columns: dict[str, Any] = {"line": pa.array(self._store.lines).take(pa.array(pairs.line[rows]))}
         for kind, index in (("enhancer", pairs.enhancer), ("promoter", pairs.promoter)):
             place = pa.array(index[rows])
             columns |= {name: values.take(place) for name, values in self._elements[kind].items()}
+        columns |= {kind: pa.array(own, pa.string()) for kind, own in (names or {}).items()}
         distance = pairs.distance[rows]
         columns["distance"] = pa.array(distance, mask=distance < 0)
         columns |= self._scores(logits) | {"neutral": neutral}

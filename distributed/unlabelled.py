@@ -83,7 +83,7 @@ def ingest_unlabelled(
     shutil.rmtree(quarantine, ignore_errors=True)
     beside = out.with_name(f"{out.name}.quarantine")
     try:
-        ingest(settings, out, root, console)
+        ingest(settings, out, root, console, answer_rows=True)
     except UserError as error:
         if not beside.is_dir():
             raise

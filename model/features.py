@@ -37,12 +37,13 @@ def distance_features(distance: Tensor) -> Tensor:
 
 
 def transformed(values: Tensor, transform: Literal["none", "log1p"]) -> Tensor:
-    """`values` after the configured transform; NaN stays NaN."""
+    """`values` after the configured transform; NaN, and whatever is not finite, is NaN: a missing value."""
+    values = values.where(values.isfinite(), torch.nan)
     return values if transform == "none" else values.sign() * values.abs().log1p()
 
 
 def statistics(values: Tensor, transform: Literal["none", "log1p"]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (S,) of `values` (N, S) after `transform`, ignoring NaN; (0, 1) where all missing."""
+    """Mean and standard deviation (S,) of what is finite of `values` (N, S) after `transform`; (0, 1) where none is."""
     values = transformed(values.double(), transform)
     mean = values.nanmean(dim=0)
     deviation = (values - mean).square().nanmean(dim=0).sqrt()
@@ -68,6 +69,6 @@ class Standardiser(nn.Module):
         self.deviation.copy_(torch.where(deviation > 0, deviation, torch.ones_like(deviation)))
 
     def forward(self, values: Tensor) -> Tensor:
-        """(..., width) with NaN where missing -> (..., width) without NaN."""
+        """(..., width), not finite where missing -> (..., width) finite."""
         scaled = (transformed(values, self.settings.transform) - self.mean) / self.deviation
         return scaled.nan_to_num(0.0).clamp(-self.settings.limit, self.settings.limit)

@@ -161,3 +161,14 @@ def test_head_parameters_are_all_but_the_trunk() -> None:
     heads, trunk = {id(p) for p in module.head_parameters()}, {id(p) for p in module.model.trunk.parameters()}
     assert not heads & trunk
     assert heads | trunk == {id(p) for p in module.parameters()}
+
+
+def test_infinite_signals_are_missing_ones_and_leave_the_track_its_statistics() -> None:
+    values = torch.tensor([[1.0, 5.0], [3.0, torch.inf], [-torch.inf, 7.0], [torch.nan, 6.0]])
+    mean, deviation = statistics(values, "none")
+    torch.testing.assert_close(mean, torch.tensor([2.0, 6.0]))
+    torch.testing.assert_close(deviation, torch.tensor([1.0, (2 / 3) ** 0.5]))
+    standardise = Standardiser(2, SignalSettings())
+    standardise.set_statistics(mean, deviation)
+    assert standardise(values)[:, 0].tolist() == [-1.0, 1.0, 0.0, 0.0]
+    assert standardise(values)[1, 1] == 0.0

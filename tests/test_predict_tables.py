@@ -201,3 +201,35 @@ def test_too_few_pairs_of_a_table_are_named(model: Path, lab: Path) -> None:
     _, error = command(model, "--pairs", table, *genome(lab), "--line", "A549", "--out", lab / "scores.tsv")
     assert error.startswith("line 'A549' has too few pairs: each must be scored with 8 others")
     assert error.endswith("add pairs of other elements of this line, or give a smaller --support")
+
+
+def test_every_row_is_answered_under_its_own_name_and_promoters_by_their_own_tss(model: Path, lab: Path) -> None:
+    header = [*COLUMNS, "gene", "tss"]
+    rows = [(*row, f"{name} x", row[4] + shift) for row in pair_rows() for name, shift in (("A", 10), ("B", 50))]
+    repeated = [(*row[:6], "again", row[7]) if n % 7 == 0 else row for n, row in enumerate(rows)]
+    table, out = write(lab / "pairs.csv", csv([*rows, *rows[::-1], *repeated], header)), lab / "scores.parquet"
+    columns = ("--column", "promoter_name=gene", "--column", "tss=tss")
+    output, error = command(model, "--pairs", table, *genome(lab), "--line", "A549", *columns, "--out", out)
+    assert error == ""
+    assert f"{6 * PAIRS} rows scored" in output
+    scores = pd.read_parquet(out)
+    assert scores["promoter"].tolist() == [row[6] for row in [*rows, *rows[::-1], *repeated]]
+    assert scores[COLUMNS].values.tolist() == [list(row[:6]) for row in [*rows, *rows[::-1], *repeated]]
+    centre = (scores["enhancer_start"] + scores["enhancer_end"]) // 2
+    tss = np.array([row[7] for row in [*rows, *rows[::-1], *repeated]])
+    assert (scores["distance"] == (centre - tss).abs()).all()
+    first, second = scores["logit"][: 2 * PAIRS], scores["logit"][2 * PAIRS : 4 * PAIRS]
+    assert first.tolist() == second.tolist()[::-1]
+
+
+def test_rows_outside_the_regions_of_a_yaml_are_named(model: Path, lab: Path) -> None:
+    rows = pair_rows()
+    write(lab / "pairs.csv", csv(rows, COLUMNS))
+    source = {"format": "csv", "file": "pairs.csv", "line": "A549"}
+    content = {"root": str(lab), "lines": ["A549"], "genome": ["chr20.fa", "chrX.fa"], "pairs": [source]}
+    write(lab / "lab.yaml", yaml.safe_dump(content | {"regions": ["chr20"]}))
+    out = lab / "scores.tsv"
+    assert command(model, "--yaml", lab / "lab.yaml", "--support", 2, "--out", out)[1] == ""
+    named = (lab / "scores.tsv.quarantine" / "outside_regions.tsv").read_text("utf-8").splitlines()[1:]
+    assert len(pd.read_csv(out, sep="\t")) + len(named) == PAIRS
+    assert len(named) == sum(row[0] == "chrX" for row in rows)
