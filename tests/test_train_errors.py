@@ -67,7 +67,7 @@ def refused(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         shown = capsys.readouterr()
         assert shown.out == ""
         *progress, sentence = shown.err.splitlines()
-        assert all(line.startswith("first: ") for line in progress)
+        assert all(line.startswith(("first: ", "step ")) for line in progress)
         assert sentence.startswith("error: ")
         return sentence.removeprefix("error: ")
 
