@@ -17,7 +17,7 @@ from tiny_training import tiny_store
 
 from data_pipeline.errors import UserError
 from data_pipeline.store import Store
-from distributed.evaluate import evaluate, open_run
+from distributed.fold_evaluation import evaluate, open_run
 from distributed.line_views import view_lines
 from distributed.quadrants import EvaluationSettings
 from distributed.records import EPOCHS

@@ -20,9 +20,9 @@ from ray.train import ControllerError, WorkerGroupError
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
 from distributed.checkpoint import TrainingState, checkpoints, set_aside_damaged
+from distributed.fold_training import fit
 from distributed.runs import claim, held
 from distributed.settings import RunSettings
-from distributed.train import fit
 from tune.space import Point, apply
 from tune.study import FoldScore
 
