@@ -34,8 +34,8 @@ from data_pipeline.errors import UserError, command_line
 from data_pipeline.folds import Fold, resolve_fold
 from data_pipeline.plan import Plan
 from data_pipeline.settings import load
-from data_pipeline.simulate import simulate
-from data_pipeline.simulator import SimulatorSettings
+from data_pipeline.simulation import simulate
+from data_pipeline.simulator_settings import SimulatorSettings
 from data_pipeline.store import Store
 from data_pipeline.stream import collate, gather, plan_steps
 from distributed.assembly import build_module

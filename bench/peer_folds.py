@@ -22,9 +22,9 @@ from rich.table import Table
 
 from data_pipeline.errors import command_line
 from data_pipeline.settings import load
-from distributed.evaluate import Group, open_run, pair_data, predict_groups
+from distributed.fold_evaluation import Group, open_run, pair_data, predict_groups
+from distributed.fold_training import train
 from distributed.settings import RunSettings
-from distributed.train import train
 from model.baselines import score_baselines
 from model.intervals import average_precision_draws, cluster_ids, draw_clusters, interval, paired_difference
 from model.metrics import average_precision

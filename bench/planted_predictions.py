@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.errors import UserError, command_line
-from distributed.evaluate import open_run, verified
+from distributed.fold_evaluation import open_run, verified
 from distributed.report import strict
 
 ROOT = Path(__file__).resolve().parents[1]

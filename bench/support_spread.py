@@ -27,7 +27,7 @@ from data_pipeline.errors import UserError, command_line
 from data_pipeline.folds import Zone
 from data_pipeline.supports import SupportSize, draw_supports
 from distributed.checkpoint import checkpoints
-from distributed.evaluate import TrainedRun, load_model, open_run
+from distributed.fold_evaluation import TrainedRun, load_model, open_run
 from distributed.scoring import Scorer
 from model.episode_model import EpisodeModel
 from model.metrics import average_precision

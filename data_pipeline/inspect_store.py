@@ -5,18 +5,18 @@ Costs one read of the store's files and one pass over its pairs; `--json` prints
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from data_pipeline.errors import command_line
-from data_pipeline.store import Store, read_manifest
-from data_pipeline.store_report import print_summary
-from data_pipeline.store_summary import summarise
+from data_pipeline.store_folder import require_store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from data_pipeline.store import Store
 
 
 def verified(path: Path, console: Console) -> Store:
@@ -24,6 +24,10 @@ def verified(path: Path, console: Console) -> Store:
 
     Raises `UserError` naming the first broken file.
     """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from data_pipeline.store import Store, read_manifest
+
     total = sum(record.bytes for record in read_manifest(path).files.values())
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
@@ -36,6 +40,15 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
 ) -> None:
     """Verify a store's checksums and print what is in it."""
+    require_store(store)
+    # These take a second to import; --help and mistakes in the call are answered before.
+    import json
+
+    from rich.console import Console
+
+    from data_pipeline.store_report import print_summary
+    from data_pipeline.store_summary import summarise
+
     opened = verified(store, Console(stderr=True))
     if as_json:
         print(json.dumps(summarise(opened), indent=1))

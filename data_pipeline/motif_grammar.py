@@ -12,25 +12,9 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy.optimize import brentq
 
-from data_pipeline.settings import Settings
-
-
-class MotifSettings(Settings):
-    """What a factor's motif looks like and how often elements carry it."""
-
-    length: int = Field(default=12, ge=4, le=30)
-    """Bases of a motif."""
-    information: float = Field(default=1.9, gt=0.0, lt=2.0)
-    """Bits per position of the PWM; 2 would be a fixed word."""
-    enhancer_frequency: float = Field(default=0.4, gt=0.0, lt=1.0)
-    """Probability that an enhancer carries a given factor's motif."""
-    promoter_frequency: float = Field(default=0.4, gt=0.0, lt=1.0)
-    """Probability that a promoter carries a given factor's motif."""
-    copies: int = Field(default=2, ge=1, le=8)
-    """Instances planted where a motif is present; the label depends on presence alone."""
+from data_pipeline.simulator_settings import MotifSettings
 
 
 def consensus_probability(information: float) -> float:

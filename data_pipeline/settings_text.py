@@ -56,6 +56,14 @@ def read_override(cls: type[BaseModel], override: str) -> tuple[str, Any]:
         raise UserError(f"override '{override}' cannot be read: {_told(error)}") from error
 
 
+def require_settings_text(files: Sequence[Path], overrides: Sequence[str] = ()) -> None:
+    """Raise `UserError` for what cannot be settings of any kind: no file, no YAML, no key=value."""
+    for file in files:
+        read_file(BaseModel, file)
+    for override in overrides:
+        read_override(BaseModel, override)
+
+
 def yaml_text(tree: dict[str, Any]) -> bytes:
     """`tree` as a YAML file that `read_file` reads back, in UTF-8, keys in their order."""
     yaml: Any = YAML(typ="safe", pure=True)

@@ -16,7 +16,8 @@ import numpy as np
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from data_pipeline.simulator import Elements, Environments, Floats, Pairs, SimulatorSettings, free_logit
+from data_pipeline.simulator import Elements, Environments, Floats, Pairs, free_logit
+from data_pipeline.simulator_settings import SimulatorSettings
 from data_pipeline.store import Columns, Store
 from data_pipeline.store_writer import StoreWriter
 

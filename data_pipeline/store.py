@@ -29,6 +29,7 @@ from pydantic import Field
 
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
+from data_pipeline.store_folder import require_store
 
 SCHEMA_VERSION = 1
 Verify = Literal["size", "full"]
@@ -265,13 +266,7 @@ class Store:
 
 def read_manifest(path: Path) -> Manifest:
     """Read and check `manifest.json` of the store at `path`; raises `UserError`."""
-    file = path / "manifest.json"
-    if not path.exists():
-        raise UserError(
-            f"store {path} does not exist; make one with data_pipeline/ingest.py or data_pipeline/simulate.py"
-        )
-    if not file.is_file():
-        raise UserError(f"{path} is not a store: it has no manifest.json; give the folder that ingest wrote")
+    file = require_store(path)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

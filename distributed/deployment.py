@@ -28,13 +28,14 @@ from data_pipeline.settings import Settings, validate
 from data_pipeline.store import Kind, read_manifest
 from data_pipeline.supports import SupportSize
 from distributed.checkpoint import TrainingState, best_checkpoint, load_checkpoint
+from distributed.identities import DESCRIPTION, require_export
 from distributed.runs import RunRecord, read_record
 from distributed.settings import RunSettings
 from model.calibration import Calibration, Criterion
 from model.episode_model import EpisodeModel, ModelSettings
 
 FORMAT_VERSION = 1
-TENSORS, DESCRIPTION = "model.safetensors", "model.json"
+TENSORS = "model.safetensors"
 _MODEL = "model."
 """Prefix of the EpisodeModel's tensors in a checkpoint; the rest is loss heads."""
 
@@ -182,9 +183,7 @@ def write_export(deployment: Deployment, out: Path) -> None:
 
 def open_export(folder: Path) -> Deployment:
     """Read an export; raises `UserError` where it is missing, damaged, or of another format version."""
-    file = folder / DESCRIPTION
-    if not file.is_file():
-        raise UserError(f"there is no exported model at {folder}: {file} does not exist; make one with export.py")
+    file = require_export(folder)
     description = _described(file)
     tensors = folder / TENSORS
     content = tensors.read_bytes() if tensors.is_file() else b""

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from data_pipeline.errors import command_line
-from data_pipeline.supports import SupportSize
-from distributed.deployment import ModelDescription, open_run, write_export
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from data_pipeline.supports import SupportSize
+    from distributed.deployment import ModelDescription
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -56,6 +59,14 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the exported model; must not exist.")],
 ) -> None:
     """Write the best checkpoint of a run as model.safetensors and model.json."""
+    from distributed.identities import require_record
+
+    require_record("run", run, "run.json")
+    # These take seconds to import; --help and mistakes in the call are answered before.
+    from rich.console import Console
+
+    from distributed.deployment import open_run, write_export
+
     console = Console()
     deployment = open_run(run)
     write_export(deployment, out)

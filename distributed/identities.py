@@ -50,12 +50,28 @@ def word_of(text: str, most: int) -> str:
     return f"{plain[: most - 9]}-{digest}"
 
 
+def require_record(what: str, folder: Path, name: str) -> None:
+    """Raise `UserError` unless `folder` is that of a `what`, with its record in the file `name`."""
+    if not (folder / name).is_file():
+        raise UserError(f"there is no {what} at {folder}: {folder / name} does not exist; check --name and --runs")
+
+
+DESCRIPTION = "model.json"
+"""The file of an exported model that says what it is."""
+
+
+def require_export(folder: Path) -> Path:
+    """The description of the exported model in `folder`; raises `UserError` where there is none."""
+    file = folder / DESCRIPTION
+    if not file.is_file():
+        raise UserError(f"there is no exported model at {folder}: {file} does not exist; make one with export.py")
+    return file
+
+
 def read_record_of(what: str, cls: type[SettingsT], folder: Path, name: str) -> SettingsT:
     """The record of the `what` in `folder`, in its file `name`; raises `UserError` if it is missing or damaged."""
-    file = folder / name
-    if not file.is_file():
-        raise UserError(f"there is no {what} at {folder}: {file} does not exist; check --name and --runs")
-    return read_json(cls, file)
+    require_record(what, folder, name)
+    return read_json(cls, folder / name)
 
 
 def read_json(cls: type[SettingsT], file: Path) -> SettingsT:

@@ -13,81 +13,15 @@ Labels are not read. Input is never written to; work files lie in a hidden folde
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from tqdm import tqdm
 
 from data_pipeline.errors import UserError, command_line
-from data_pipeline.settings import load, validate
-from data_pipeline.store import Kind, Store, read_manifest
-from data_pipeline.store_settings import StoreSettings
-from distributed.deployment import Deployment, ModelDescription, open_export, open_run
-from distributed.executors import in_process, on_ray
-from distributed.prediction import PredictionSettings, predict
-from distributed.score_table import require_suffix
-from distributed.unlabelled import NO_WINDOWS, Format, PairTable, describe_table, ingest_unlabelled
+from distributed.table_formats import Format
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@contextmanager
-def work_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out`, of a new name, that is removed at the end."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=f".{out.name}.work-", dir=out.parent)
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {out.parent}: {error.strerror}; give an --out in a writable folder"
-        ) from error
-    with folder as name:
-        yield Path(name)
-
-
-def open_model(model: Path | None, run: Path | None) -> Deployment:
-    """The exported model, or the run's best checkpoint; raises `UserError` unless one of them is given."""
-    if (model is None) == (run is None):
-        raise UserError("give either --model (an exported model) or --run (a trained run)")
-    return open_export(model) if model else open_run(run)  # type: ignore[arg-type]
-
-
-def require_new(out: Path, overwrite: bool) -> None:
-    """Raise `UserError` if `out` cannot become the table."""
-    require_suffix(out)
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise UserError(f"{out} exists already; give another --out, or --overwrite to replace it")
-
-
-def verified(store: Path) -> Path:
-    """`store` after checking every file's sha256, with a progress bar."""
-    size = sum(record.bytes for record in read_manifest(store).files.values())
-    with tqdm(total=size, unit="B", unit_scale=True, desc="verify store", leave=False) as bar:
-        return Store.open(store, verify="full", progress=bar.update).path
-
-
-def one_line(lines: Sequence[str]) -> str:
-    """The cell line of a table on the command line; raises `UserError` unless there is one."""
-    if len(lines) != 1:
-        raise UserError("--pairs is a table of one cell line; name it with one --line (tables of several: --yaml)")
-    return lines[0]
-
-
-def both_or_none(enhancers: Path | None, promoters: Path | None) -> tuple[Path, Path] | None:
-    """The two sequence tables; raises `UserError` where only one is given."""
-    if (enhancers is None) != (promoters is None):
-        raise UserError("give --enhancer-sequences and --promoter-sequences together")
-    return (enhancers, promoters) if enhancers and promoters else None
-
-
-def usable_windows(model: ModelDescription) -> dict[Kind, int]:
-    """Bases to store per element for this model; none where it reads no sequence."""
-    return model.windows if model.model.trunk.shape else NO_WINDOWS
 
 
 @app.command()
@@ -116,12 +50,38 @@ def main(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out.")] = False,
 ) -> None:
     """Score pairs of cell lines with an exported model or a run; labels are not read."""
-    settings = validate(PredictionSettings, {"draws": draws, "support": support, "seed": seed}, "options")
+    from data_pipeline.settings_text import require_settings_text
+    from data_pipeline.store_folder import require_store
+    from distributed.command_checks import require_new
+    from distributed.identities import require_export, require_record
+
     require_new(out, overwrite)
-    console, lines = Console(), line or []
-    description = None
     if [store, pairs, yaml].count(None) != 2:
         raise UserError("give the pairs with one of --store, --pairs and --yaml")
+    if (model is None) == (run is None):
+        raise UserError("give either --model (an exported model) or --run (a trained run)")
+    if run:
+        require_record("run", run, "run.json")
+    if store:
+        require_store(store)
+    if model:
+        require_export(model)
+    if pairs and not pairs.is_file():
+        raise UserError(f"table {pairs} does not exist (or is a folder); check --pairs")
+    require_settings_text([yaml] if yaml else [])
+    # These take seconds to import; --help and mistakes in the call are answered before.
+    from rich.console import Console
+
+    from data_pipeline.settings import load, validate
+    from data_pipeline.store_settings import StoreSettings
+    from distributed.executors import in_process, on_ray
+    from distributed.prediction import PredictionSettings, predict
+    from distributed.prediction_inputs import both_or_none, one_line, open_model, usable_windows, verified, work_folder
+    from distributed.unlabelled import PairTable, describe_table, ingest_unlabelled
+
+    settings = validate(PredictionSettings, {"draws": draws, "support": support, "seed": seed}, "options")
+    console, lines = Console(), line or []
+    description = None
     if pairs:
         sequences = both_or_none(enhancer_sequences, promoter_sequences)
         table = PairTable(pairs, one_line(lines), genome or [], sequences, format, column or [], max_bad)

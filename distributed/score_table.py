@@ -36,7 +36,6 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of the table; docs/predict.md says what each means."""
-SUFFIXES = (".parquet", ".tsv")
 
 
 class ScoreTable:
@@ -91,7 +90,7 @@ class TableWriter:
     """Writes tables of `SCHEMA` one after the other to a hidden file that gets its name at the end."""
 
     def __init__(self, out: Path) -> None:
-        """`out` ends in .parquet or .tsv (see `require_suffix`)."""
+        """`out` ends in .parquet or .tsv (see table_formats.py)."""
         self._out, self._partial = out, draft_of(out)
 
     def write(self, table: pa.Table) -> None:
@@ -123,12 +122,6 @@ class TableWriter:
             if error is None:
                 publish_file(self._partial, self._out)
             self._partial.unlink(missing_ok=True)
-
-
-def require_suffix(out: Path) -> None:
-    """Raise `UserError` if the name of `out` does not say how to write it."""
-    if out.suffix not in SUFFIXES:
-        raise UserError(f"{out} must end in {' or '.join(SUFFIXES)}, which says how it is written")
 
 
 def _element_columns(kind: str, table: ElementTable) -> dict[str, pa.Array]:

@@ -10,19 +10,18 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
 from data_pipeline.errors import UserError
-from data_pipeline.ingest import ingest
 from data_pipeline.settings import validate
 from data_pipeline.store import Kind, Store
+from data_pipeline.store_ingest import ingest
 from data_pipeline.store_report import print_ingest_summary
 from data_pipeline.store_settings import StoreSettings
+from distributed.table_formats import SUFFIXES, Format
 
-Format = Literal["csv", "tsv", "bedpe", "bengi", "targetfinder", "sequences"]
-SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".bedpe": "bedpe"}
 NO_WINDOWS: dict[Kind, int] = {"enhancer": 0, "promoter": 0}
 
 

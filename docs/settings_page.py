@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from data_pipeline.settings import Settings
-from data_pipeline.simulator import SimulatorSettings
+from data_pipeline.simulator_settings import SimulatorSettings
 from data_pipeline.store_settings import StoreSettings
 from distributed.settings import RunSettings
 from tune.space import SearchSettings

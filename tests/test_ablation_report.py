@@ -14,8 +14,8 @@ from tiny_ablation import QUADRANT, ablation, complete, predictions, record, var
 from data_pipeline.errors import UserError
 from model.metrics import average_precision
 from tune.ablation_identity import OUTCOMES, write_outcome
-from tune.ablation_report import build, hand_out
 from tune.ablation_run import Outcome, activity, alarms, figures
+from tune.ablation_summary import build, hand_out
 from tune.ablation_tables import notes
 from tune.comparison import AblationReport, Comparison
 from tune.contrasts import Difference, between, contrast, judged

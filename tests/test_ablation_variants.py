@@ -16,7 +16,7 @@ from data_pipeline.store import Store
 from distributed.settings import RunSettings
 from model.objective import TrainingModule
 from model.term_registry import TERMS
-from tune.ablate import cell_settings, check_variants, describe
+from tune.ablating import cell_settings, check_variants, describe
 from tune.ablation_folds import choose_folds
 from tune.ablation_identity import AblationRecord, check_ablation, claim_ablation, read_ablation
 from tune.ablation_run import Cell, CellTask, run_cell

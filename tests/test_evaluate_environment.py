@@ -17,7 +17,7 @@ from tiny_training import tiny_store
 from data_pipeline.errors import UserError
 from data_pipeline.settings import load
 from data_pipeline.store import Store
-from distributed.evaluate import evaluate
+from distributed.fold_evaluation import evaluate
 from distributed.quadrants import NEUTRAL, NO_ENVIRONMENT, EvaluationSettings
 from distributed.settings import RunSettings
 from model.intervals import draw_clusters, interval, paired_difference

@@ -11,9 +11,9 @@ from tiny_sources import CHR20, bengi, build, lab, write
 
 from data_pipeline.dna import unpack
 from data_pipeline.errors import UserError
-from data_pipeline.ingest import ingest
 from data_pipeline.settings import validate
 from data_pipeline.store import Store
+from data_pipeline.store_ingest import ingest
 from data_pipeline.store_settings import StoreSettings
 
 COLUMNS = "enhancer_chrom,enhancer_start,enhancer_end,promoter_chrom,promoter_start,promoter_end,label"

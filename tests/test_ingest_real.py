@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from data_pipeline.dna import unpack
-from data_pipeline.ingest import ingest
 from data_pipeline.settings import load
 from data_pipeline.store import Store
+from data_pipeline.store_ingest import ingest
 from data_pipeline.store_settings import StoreSettings
 
 REPOSITORY = Path(__file__).parents[1]

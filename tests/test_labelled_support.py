@@ -13,7 +13,7 @@ from data_pipeline.settings import load
 from data_pipeline.store import Store
 from data_pipeline.stream import collate, gather, plan_steps
 from data_pipeline.supports import SupportSize, support_labels
-from distributed.evaluate import protocol
+from distributed.fold_evaluation import protocol
 from distributed.scoring import Scorer
 from distributed.settings import RunSettings, ScoringSettings
 from model.environment_settings import EnvironmentSettings

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from data_pipeline.settings import Settings, load
-from data_pipeline.simulator import SimulatorSettings
+from data_pipeline.simulator_settings import SimulatorSettings
 from data_pipeline.store_settings import StoreSettings
 from distributed.settings import RunSettings
 from tune.space import SearchSettings

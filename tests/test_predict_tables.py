@@ -15,8 +15,8 @@ from tiny_training import tiny_store
 from typer.testing import CliRunner
 
 from data_pipeline.errors import UserError
-from data_pipeline.ingest import ingest
 from data_pipeline.settings import validate
+from data_pipeline.store_ingest import ingest
 from data_pipeline.store_settings import StoreSettings
 from distributed.deployment import open_run, write_export
 from distributed.predict import app

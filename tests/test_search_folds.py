@@ -17,7 +17,7 @@ from distributed.assembly import validation_rows
 from distributed.runs import held
 from tune.ablation_run import Cell
 from tune.identity import claim_search, read_search
-from tune.search import check_folds, inner_lines, search
+from tune.searching import check_folds, inner_lines, search
 from tune.space import load_space
 from tune.trial import fold_settings, reason_of, run_name
 

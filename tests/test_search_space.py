@@ -11,7 +11,8 @@ from tiny_search import run_settings, search_settings
 from data_pipeline.errors import UserError
 from data_pipeline.settings import validate
 from model.term_registry import TERMS
-from tune.space import PRESETS, SearchSettings, apply, distributions, load_space, searched_terms
+from tune.command_words import SPACES
+from tune.space import SearchSettings, apply, distributions, load_space, searched_terms
 
 
 def lambda_space(*overrides: str) -> dict[str, object]:
@@ -49,7 +50,7 @@ def test_a_search_of_weights_without_any_term_is_refused() -> None:
         lambda_space(*[f"objective.terms.{name}.on=false" for name in TERMS])
 
 
-@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+@pytest.mark.parametrize("preset", sorted(path.stem for path in SPACES.glob("*.yaml")))
 def test_every_preset_is_a_space_that_runs_accept(preset: str) -> None:
     # As docs/search.md says: sensitivity is about two weights, which have to be able to act.
     acting = ["objective.balance.mode=fixed_ramp", "objective.terms.vrex.on=true"] * (preset == "sensitivity")

@@ -9,11 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from data_pipeline.errors import UserError
-from data_pipeline.motif_grammar import MotifSettings, consensus_probability, draw_motifs
+from data_pipeline.motif_grammar import consensus_probability, draw_motifs
 from data_pipeline.settings import load
-from data_pipeline.simulate import simulate
 from data_pipeline.simulated_truth import blind_scores, expected_average_precision, read_truth
-from data_pipeline.simulator import REFERENCE_DISTANCE, SimulatorSettings, draw_world
+from data_pipeline.simulation import simulate
+from data_pipeline.simulator import REFERENCE_DISTANCE, draw_world
+from data_pipeline.simulator_settings import MotifSettings, SimulatorSettings
 from data_pipeline.store import Store
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "simulate"

@@ -14,9 +14,10 @@ from sklearn.metrics import average_precision_score
 
 from data_pipeline.errors import UserError
 from data_pipeline.settings import load
-from data_pipeline.simulate import simulate
 from data_pipeline.simulated_truth import blind_scores, expected_average_precision, line_truths, read_truth
-from data_pipeline.simulator import REFERENCE_DISTANCE, Elements, Environments, Pairs, SimulatorSettings, draw_world
+from data_pipeline.simulation import simulate
+from data_pipeline.simulator import REFERENCE_DISTANCE, Elements, Environments, Pairs, draw_world
+from data_pipeline.simulator_settings import SimulatorSettings
 from data_pipeline.store import Store
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "simulate"

@@ -19,7 +19,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.settings import load
 from data_pipeline.store import Store
 from data_pipeline.supports import SupportSize
-from distributed.evaluate import evaluate, open_run
+from distributed.fold_evaluation import evaluate, open_run
 from distributed.leakage import line_information
 from distributed.line_views import view_lines
 from distributed.quadrants import EvaluationSettings

@@ -7,9 +7,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.ingest import ingest
 from data_pipeline.settings import validate
 from data_pipeline.store import Store
+from data_pipeline.store_ingest import ingest
 from data_pipeline.store_settings import StoreSettings
 
 CHR20 = "".join(random.Random(20).choices("ACGT", k=6000))

@@ -7,8 +7,8 @@ from pathlib import Path
 from data_pipeline.folds import Fold, FoldSettings, resolve_fold
 from data_pipeline.plan import EpisodeSettings, Plan
 from data_pipeline.settings import load
-from data_pipeline.simulate import simulate
-from data_pipeline.simulator import SimulatorSettings
+from data_pipeline.simulation import simulate
+from data_pipeline.simulator_settings import SimulatorSettings
 from data_pipeline.store import Store
 from distributed.settings import RunSettings
 

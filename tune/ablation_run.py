@@ -27,7 +27,7 @@ from data_pipeline.store import Store
 from data_pipeline.supports import draw_supports
 from distributed.checkpoint import best_checkpoint
 from distributed.epoch_end import environment_can_rank, gain_under_one_support
-from distributed.evaluate import groups_of, load_model, predict_groups
+from distributed.fold_evaluation import groups_of, load_model, predict_groups
 from distributed.identities import word_of
 from distributed.records import ALARMS, STEPS, read_lines, read_records
 from distributed.scoring import Scorer

@@ -9,7 +9,6 @@ cannot act in the runs is refused: a search would call it unimportant, and a pre
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -21,8 +20,8 @@ from distributed.settings import RunSettings
 from model.balancing import STRENGTHS, acting_fields
 from model.term_registry import TERMS
 from model.terms import TermSettings
+from tune.command_words import space_file
 
-PRESETS = Path(__file__).resolve().parents[1] / "configs/search"
 Point = dict[str, float | int | str | bool]
 """Value per dotted key of `RunSettings`."""
 
@@ -110,14 +109,7 @@ class SearchSettings(Settings):
 
 def load_space(space: str, overrides: list[str]) -> SearchSettings:
     """The settings of a space: the name of a preset in configs/search, or a YAML file; raises `UserError`."""
-    named = PRESETS / f"{space}.yaml"
-    file = Path(space)
-    if named.is_file() and not file.is_file():
-        file = named
-    if not file.is_file():
-        known = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.yaml")))
-        raise UserError(f"there is no search space '{space}'; give one of {known}, or a YAML file")
-    return load(SearchSettings, [file], overrides)
+    return load(SearchSettings, [space_file(space)], overrides)
 
 
 def distributions(search: SearchSettings, base: RunSettings) -> dict[str, BaseDistribution]:

@@ -23,6 +23,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, load
 from data_pipeline.store import Store
 from distributed.settings import RunSettings
+from tune.command_words import variants_file
 from tune.identity import flat
 from tune.space import NEVER_SEARCHED
 
@@ -80,8 +81,7 @@ class AblationSettings(Settings):
 
 def load_variants(file: Path, only: Sequence[str] = ()) -> list[Variant]:
     """The variants in `file`, or those named in `only` with what they are compared to; raises `UserError`."""
-    if not file.is_file():
-        raise UserError(f"there is no ablation {file}; give a YAML file, for example configs/ablation/components.yaml")
+    variants_file(file)
     variants = {variant.name: variant for variant in load(AblationSettings, [file]).variants}
     unknown = [name for name in only if name not in variants and name != DEFAULT]
     if unknown:

@@ -1,0 +1,33 @@
+"""What can be wrong with the words of a command, seen without the libraries that do its work.
+
+Those take seconds to import, and who mistyped a folder should not wait for them. What is checked here is checked again,
+or cannot have changed, where it is used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_pipeline.errors import UserError
+from distributed.identities import check_name, require_record
+from distributed.table_formats import require_suffix
+
+
+def require_unclaimed(what: str, runs: Path, name: str, resume: bool, record: str) -> None:
+    """Raise `UserError` unless a `what` called `name` can be begun in `runs`, or is there to be resumed."""
+    if resume and not name:
+        raise UserError(f"--resume needs the --name of the {what} to continue")
+    if not name:
+        return
+    check_name(what, name)
+    if resume:
+        require_record(what, runs / name, record)
+    elif (runs / name).exists():
+        raise UserError(f"{what} {runs / name} exists already; add --resume to continue it, or choose another --name")
+
+
+def require_new(out: Path, overwrite: bool) -> None:
+    """Raise `UserError` if `out` cannot become a table."""
+    require_suffix(out)
+    if out.is_dir() or (out.exists() and not overwrite):
+        raise UserError(f"{out} exists already; give another --out, or --overwrite to replace it")
