@@ -33,7 +33,7 @@ from model.metrics import average_precision, has_both_classes, ranking_metrics, 
 SCORE = "valid/average_precision"
 """The figure that early stopping and the choice of the best checkpoint go by."""
 WRONG_LINES = 4
-"""Most training lines whose support sets stand in for the right one: one line alone may resemble the validation line."""
+"""Most training lines whose support sets stand in for the right one: a single one may resemble the validation line."""
 
 
 def environment_can_rank(model: EpisodeModel) -> bool:
