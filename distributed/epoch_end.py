@@ -26,6 +26,8 @@ from model.metrics import average_precision, has_both_classes, ranking_metrics, 
 
 SCORE = "valid/average_precision"
 """The figure that early stopping and the choice of the best checkpoint go by."""
+WRONG_LINES = 4
+"""Most training lines whose support sets stand in for the right one: a single one may resemble the validation line."""
 
 
 def environment_can_rank(model: EpisodeModel) -> bool:
@@ -99,10 +101,28 @@ def epoch_figures(
         figures["gap"] = figures["train/average_precision"] - figures[SCORE]
         if ranks:
             part = _thin(np.arange(len(rows)), most)
-            wrong = scorer.score_line(rows[part], fold.rows(store, fold.train_lines[0]), 1, 0, share).logits[:, 0]
-            right = average_precision(labels[part], scores.logits[part, 0])
-            figures["valid/context_gain"] = right - average_precision(labels[part], wrong)
+            figures["valid/context_gain"] = _context_gain(scorer, fold, rows[part], scores.logits[part, 0], share)
     return {name: value for name, value in figures.items() if math.isfinite(value) or name == SCORE}
+
+
+def _context_gain(
+    scorer: Scorer, fold: Fold, rows: NDArray[np.int64], right: NDArray[Any], share: tuple[int, int, Gather]
+) -> float:
+    """Lead in average precision of logits `right` (n,) over those under support sets of training lines.
+
+    Mean over lines spread evenly over the fold's, each on pairs of its own, so that several cost what one would. NaN
+    where no line's pairs have both classes.
+    """
+    labels, lines = scorer.store.pairs.label[rows], fold.train_lines
+    chosen = _thin(np.arange(len(lines)), WRONG_LINES)
+    leads = []
+    for place, index in enumerate(chosen):
+        own = slice(place, None, len(chosen))
+        if not has_both_classes(labels[own]):
+            continue
+        wrong = scorer.score_line(rows[own], fold.rows(scorer.store, lines[index]), 1, 0, share).logits[:, 0]
+        leads.append(average_precision(labels[own], right[own]) - average_precision(labels[own], wrong))
+    return float(np.mean(leads)) if leads else math.nan
 
 
 def _training_figures(scorer: Scorer, fold: Fold, most: int, share: tuple[int, int, Gather]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tiny_training import tiny_fold, tiny_settings, tiny_store
 from distributed.assembly import build_module
 from distributed.checkpoint import Identity, TrainingState
 from distributed.epoch_end import epoch_figures
-from distributed.scoring import Scorer
+from distributed.scoring import Gather, Scorer
 from model.metrics import average_precision
 
 
@@ -60,3 +61,25 @@ def test_epochs_that_are_no_candidates_are_neither_the_best_nor_patience() -> No
         ends.append((state.best_score, state.epochs_without_gain))
     assert ends == [(0.9, 0), (0.8, 0), (0.5, 0), (0.5, 1), (0.6, 0)]
     assert not state.finished
+
+
+def test_context_is_compared_with_the_support_of_several_training_lines(tmp_path: Path) -> None:
+    store = tiny_store(tmp_path / "store", "lines=5")
+    fold = tiny_fold(store, test_line="sim5", valid_line="sim4")
+    settings = tiny_settings("scoring.support_draws=1")
+    torch.manual_seed(0)
+    model = build_module(store, fold, settings).model
+    for parameter in model.support.parameters():
+        parameter.data *= 5.0
+    rows = fold.rows(store, fold.valid_line)
+    alone: tuple[int, int, Gather] = (0, 1, lambda own, total: own)
+
+    def lead(lines: tuple[str, ...]) -> float:
+        named = replace(fold, train_lines=lines)
+        return epoch_figures(model, store, named, settings, rows, alone)["valid/context_gain"]
+
+    several = ("sim1", "sim2", "sim3")
+    # Every line takes part: another in the place of any of them is another figure.
+    changed = [(*several[:place], "sim5", *several[place + 1 :]) for place in range(3)]
+    assert len({lead(lines) for lines in (several, *changed)}) == 4
+    assert lead(("sim4",)) == 0.0
