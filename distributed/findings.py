@@ -81,7 +81,7 @@ def _environment(rows: list[Row], can_rank: bool) -> list[str]:
     compared = [row for row in rows if NEUTRAL in row["rivals"] and row["rivals"][NEUTRAL]["ap"] >= 0]
     changed = [row for row in compared if abs(row["rivals"][NEUTRAL]["difference"]) > SAME_RANKING]
     if not can_rank:
-        # Pairs that share an element with the support set are served by another one, with another offset, so here the
+        # Where no support is apart from all pairs they are served by several, each with its own offset, so here the
         # ranking may differ from U_I's by that alone; the monitor of training asks within one support set.
         return []
     if compared and not changed:
