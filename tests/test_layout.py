@@ -126,9 +126,8 @@ def test_script_run_by_its_path_explains_itself(script: Path, tmp_path: Path) ->
     assert "Usage" in done.stdout
     imported = re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, re.MULTILINE)
     assert [line for line in done.stderr.splitlines() if not line.startswith("import time:")] == []
-    # Those who only make stores or send jobs do not wait for the training libraries.
-    if script.parent.name == "data_pipeline" or script.name == "submit.py":
-        assert not {"ray", "deepspeed", "torch"} & set(imported)
+    if script.parent.name in ROOMS:
+        assert not {"ray", "deepspeed", "torch", "pandas"} & set(imported)
 
 
 def test_settings_page_is_what_the_settings_say(tmp_path: Path) -> None:
