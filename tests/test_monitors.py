@@ -68,7 +68,9 @@ def recorded(store: Store, folder: Path, *overrides: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def epochs(store: Store, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    return recorded(store, tmp_path_factory.mktemp("run"), "model.competition.on=true")
+    at_once = ["objective.curriculum.warm_epochs=0", "objective.curriculum.ramp_epochs=0"]
+    everything = ["model.competition.on=true", "objective.terms.rank.on=true", *at_once]
+    return recorded(store, tmp_path_factory.mktemp("run"), *everything)
 
 
 @pytest.mark.parametrize("number", CLAIMED)
