@@ -64,5 +64,6 @@ def build(description: dict[str, Any], out: Path) -> Store:
 
 def quarantined(out: Path) -> list[tuple[str, int, str]]:
     """(file, line, reason) of every row in a quarantine folder, sorted."""
-    rows = [text.split("\t") for file in out.iterdir() for text in file.read_text().splitlines()[1:]]
+    # Rows may hold characters that `splitlines` takes for a line's end.
+    rows = [text.split("\t") for file in out.iterdir() for text in file.read_text("utf-8").split("\n")[1:-1]]
     return sorted((row[0], int(row[1]), row[2]) for row in rows)
