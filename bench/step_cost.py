@@ -22,7 +22,7 @@ import numpy as np
 import ray.train
 import torch
 import typer
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from rich.console import Console
 from tqdm import tqdm
 
@@ -31,9 +31,10 @@ from data_pipeline.errors import command_line
 from data_pipeline.settings import load, validate
 from data_pipeline.stream import collate, gather, plan_steps
 from distributed.assembly import build_module
-from distributed.cluster import join_ray, needed_cpus
+from distributed.cluster import join_ray, needed_cpus, on_cluster
 from distributed.engine import start_process_group
 from distributed.loop import Training, Worker, timed
+from distributed.process_group import torch_config
 from distributed.settings import RunSettings
 from model.parameters import parameter_groups
 
@@ -117,7 +118,7 @@ def main(
                 "threads": threads,
                 "out": f"{folder}/samples.json",
             },
-            torch_config=TorchConfig(backend="gloo"),
+            torch_config=torch_config(cuda=False, seconds=settings.workers.timeout, loopback=not on_cluster()),
             scaling_config=ray.train.ScalingConfig(num_workers=1),
             run_config=ray.train.RunConfig(name="step_cost", storage_path=folder),
         ).fit()

@@ -24,8 +24,8 @@ from distributed.settings import RunSettings
 
 JOINING_SECONDS = 60.0
 """How long a job waits for the hosts of a cluster that has just come up, and for what it needs to be free."""
-SETTLING_SECONDS = 5.0
-"""The same for a Ray that was just started on this machine."""
+SETTLING_SECONDS = 20.0
+"""The same on this machine, where an earlier run of the process may still be ending."""
 ANSWER_SECONDS = 10.0
 """How long the Ray at RAY_ADDRESS may take to answer."""
 
@@ -125,7 +125,9 @@ def resolve_device(settings: RunSettings) -> Device:
     Waits a minute at most for hosts that still join. Raises `UserError` with what is missing.
     """
     wanted, count, cpus = settings.engine.device, settings.workers.count, needed_cpus(settings)
-    total = wait_for(lambda has: _enough(has, wanted, count, cpus), _total, _says_waiting(wanted, count, cpus))
+    total = _total()
+    if on_cluster():
+        total = wait_for(lambda has: _enough(has, wanted, count, cpus), _total, _says_waiting(wanted, count, cpus))
     gpus = total.get("GPU", 0)
     if gpus < count and (wanted == "cuda" or (wanted == "auto" and gpus > 0)):
         raise UserError(
@@ -192,24 +194,15 @@ def _enough(has: dict[str, float], wanted: str, count: int, cpus: float) -> bool
 
 
 def _says_waiting(wanted: str, count: int, cpus: float) -> Callable[[], None]:
-    def say() -> None:
-        if on_cluster():
-            gpus = f" and {count} GPUs (engine.device={wanted}; engine.device=cpu waits for none)"
-            print(
-                f"waiting up to {JOINING_SECONDS:g} s for {cpus:g} CPUs{'' if wanted == 'cpu' else gpus}",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    return say
+    gpus = "" if wanted == "cpu" else f" and {count} GPUs (engine.device={wanted}; engine.device=cpu waits for none)"
+    said = f"waiting up to {JOINING_SECONDS:g} s for {cpus:g} CPUs{gpus}"
+    return lambda: print(said, file=sys.stderr, flush=True)
 
 
 def _just_came_up() -> bool:
     """Whether this is a cluster whose head started less than a minute ago, by the time in its session's name."""
     import ray
 
-    if not on_cluster():
-        return False
     name = ray.get_runtime_context().get_session_name()
     began = datetime.datetime.strptime(name[len("session_") :][:19], "%Y-%m-%d_%H-%M-%S")
     return (datetime.datetime.now() - began).total_seconds() < JOINING_SECONDS

@@ -31,8 +31,8 @@ MISTAKES = {
     "ray.TaskUnschedulableError": "no host has what a task asks for: {line}",
     "ray.ActorUnschedulableError": "no host has what a worker asks for: {line}",
     "ray.InsufficientClusterResourcesError": "the cluster has too little for the workers: {line}",
-    "ray.WorkerGroupStartupTimeoutError": "the workers did not start within a minute: other work may hold the CPUs or "
-    "GPUs they need (`ray status` shows it)",
+    "ray.WorkerGroupStartupTimeoutError": "the workers did not start within three minutes: other work may hold the "
+    "CPUs or GPUs they need (`ray status` shows it)",
     "ray.AuthenticationError": "a host refuses the cluster's token: copy the head's token file to every host",
     "ray.ExecutionTimeoutError": "reading the pairs made no progress: other work may hold the CPUs of the read tasks, "
     "or the store's disk hangs",

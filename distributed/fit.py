@@ -21,6 +21,9 @@ from distributed.failures import failure_of
 from distributed.process_group import torch_config
 from distributed.settings import RunSettings
 
+START_SECONDS = 180
+"""How long the workers of an attempt may take to get their places; `require_room` has seen that there is room."""
+
 
 def fit(settings: RunSettings, store: Path, run: Path, device: Device) -> None:
     """Run Ray Train on the claimed folder `run` until training ends there, from its latest checkpoint if it has one.
@@ -51,6 +54,7 @@ def _attempt(settings: RunSettings, store: Path, run: Path, device: Device) -> N
     """One Ray Train run; Ctrl-C ends the wait for it at once."""
     cuda = device == "cuda"
     # Ray Train's own waits, which have no end by default; it hands this on to its controller and workers.
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(START_SECONDS)
     os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] = str(settings.workers.timeout)
     trainer = TorchTrainer(
         _work,

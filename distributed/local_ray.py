@@ -9,18 +9,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 import os
 import secrets
 import socket
 import stat
 import tempfile
+import warnings
 from pathlib import Path
+
+import psutil
 
 from data_pipeline.errors import UserError
 
 ADDRESS = "127.0.0.1"
 """The address of a local Ray's node."""
+
+ATTEMPTS = 3
+"""Times to try: Ray gives its own processes 15 to 30 seconds to start, which a busy machine may not keep."""
+LATE = "timed out during startup"
+"""What it says then."""
 
 LONGEST_FOLDER = 107 - len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
 """Bytes that the name of Ray's folder may have: the path of a Unix socket in it has 107 at most."""
@@ -66,22 +76,38 @@ def start(cpus: int, gpus: int | None = None) -> None:
 
     ray_constants.ENABLE_RAY_CLUSTER = False  # where Ray was imported before; tests/test_local_ray.py holds it to this
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
-    try:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            num_gpus=gpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            _node_ip_address=ADDRESS,
-            _temp_dir=str(folder),
-        )
-    except Exception as error:  # of whatever kind: a node that is late is an `Exception`
-        raise UserError(
-            f"Ray cannot be started on this machine ({first_line(error)}); if it is busy, start again when it is less "
-            f"so, else see the logs in {folder}/session_latest/logs"
-        ) from error
+    for attempt in range(1, ATTEMPTS + 1):
+        before = set(psutil.Process().children())
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                num_gpus=gpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                _node_ip_address=ADDRESS,
+                _temp_dir=str(folder),
+            )
+            return
+        except Exception as error:  # of whatever kind: a node that is late is an `Exception`
+            if LATE not in str(error) or attempt == ATTEMPTS:
+                raise UserError(
+                    f"Ray cannot be started on this machine ({first_line(error)}); if it is busy, start again when it "
+                    f"is less so, else see the logs in {folder}/session_latest/logs"
+                ) from error
+        _end(set(psutil.Process().children()) - before)
+
+
+def _end(left: set[psutil.Process]) -> None:
+    """Kill what an attempt that failed has started."""
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # Python does not see that they have ended
+        gc.collect()
 
 
 def forget_launchers(ranks: bool = True) -> None:

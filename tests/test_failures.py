@@ -74,7 +74,7 @@ def test_workers_that_cannot_start_are_not_started_again() -> None:
     failure = failure_of(ControllerError(of_ray_train.WorkerGroupStartupTimeoutError(2)))
     assert failure.sentence is not None
     assert failure.sentence.startswith(
-        "the workers did not start within a minute: other work may hold the CPUs or GPUs"
+        "the workers did not start within three minutes: other work may hold the CPUs or GPUs"
     )
     assert not failure.lost
 
