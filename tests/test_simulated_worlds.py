@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import expit
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
@@ -120,7 +121,7 @@ def test_support_reveals_the_gains_where_usage_and_label_have_factors_of_their_o
 
 
 def test_marker_tells_the_line(nuisance: World) -> None:
-    assert line_nats(nuisance, slice(3, 4)) > 0.05
+    assert line_nats(nuisance, slice(3, 4)) > 0.2 > line_nats(nuisance, slice(0, 3))
     # Nothing of the marker's use tells a reversed line from another.
     use, tie = nuisance[1].marker_use, nuisance[1].tie
     assert use[tie > 0].mean() == pytest.approx(0.0, abs=1e-12)
@@ -129,10 +130,19 @@ def test_marker_tells_the_line(nuisance: World) -> None:
 
 def test_marker_speaks_for_the_label_in_training_lines_and_against_it_in_the_last(nuisance: World) -> None:
     settings, _, _, _, pairs = nuisance
-    tie = [np.corrcoef(pairs.marker[r], pairs.label[r])[0, 1] for r in (pairs.line == c for c in range(settings.lines))]
-    assert min(tie[:TRAINING]) > 0.03
-    assert max(tie[TRAINING:]) < -0.03
+    inputs = np.c_[pairs.match, np.log(pairs.distance), pairs.marker]
+    tie = []
+    for line in range(settings.lines):
+        rows = pairs.line == line
+        # Given what else decides the label: a rare marker comes with other motifs of the elements that a line uses.
+        tie.append(LogisticRegression(max_iter=1000).fit(inputs[rows], pairs.label[rows]).coef_[0, -1])
+    assert min(tie[:TRAINING]) > 0.7
+    assert max(tie[TRAINING:]) < -0.7
     assert settings.nuisance.reversed_lines == settings.lines - TRAINING
+    marker, label = (
+        [x[rows] for rows in (pairs.line < TRAINING, pairs.line >= TRAINING)] for x in (pairs.marker, pairs.label)
+    )
+    assert np.corrcoef(marker[0], label[0])[0, 1] > 0.05 > -0.05 > np.corrcoef(marker[1], label[1])[0, 1]
 
 
 def test_who_learns_the_marker_is_better_in_training_lines_and_worse_in_unseen_ones(nuisance: World) -> None:
@@ -141,7 +151,8 @@ def test_who_learns_the_marker_is_better_in_training_lines_and_worse_in_unseen_o
     rows = pairs.line < TRAINING
 
     def precision(inputs: NDArray[np.float64]) -> NDArray[np.float64]:
-        score = LogisticRegression(max_iter=1000).fit(inputs[rows], pairs.label[rows]).decision_function(inputs)
+        learner = HistGradientBoostingClassifier(max_iter=40, random_state=0).fit(inputs[rows], pairs.label[rows])
+        score = learner.decision_function(inputs)
         return np.array(
             [
                 average_precision_score(pairs.label[r], score[r])
@@ -150,8 +161,8 @@ def test_who_learns_the_marker_is_better_in_training_lines_and_worse_in_unseen_o
         )
 
     gain = precision(np.c_[cause, pairs.marker]) - precision(cause)
-    assert gain[:TRAINING].mean() > 0.03
-    assert gain[TRAINING:].max() < -0.03
+    assert gain[:TRAINING].mean() > 0.02
+    assert gain[TRAINING:].max() < 0.0
     assert gain[TRAINING:].mean() < -0.05
 
 
@@ -199,7 +210,7 @@ def test_trusting_the_marker_costs_in_reversed_lines_and_the_truth_says_how_much
     truths = list(line_truths(settings, [f"sim{line}" for line in range(12)], environments, pairs).values())
     for truth in truths[TRAINING:]:
         without = truth["without_marker_average_precision"]
-        assert truth["bayes_average_precision"] > without > truth["trusting_marker_average_precision"] + 0.05
+        assert truth["bayes_average_precision"] > without > truth["trusting_marker_average_precision"] + 0.02
 
 
 def test_contradictory_switches_are_refused_with_the_reason() -> None:
