@@ -3,7 +3,8 @@
 The logged loss is the classifier's cross-entropy (at least 0; ln C means it knows nothing). The balancer's weight acts
 on the reversed gradient only; the classifier itself learns at rate 1.
 The reversed loss is bounded at chance: the encoder raises the cross-entropy up to ln C and no further, or it would run
-away to features that fool this classifier without telling less of the line. A fresh classifier is what to judge by.
+away to features that fool this classifier without telling less of the line. It fades out below chance, because an
+optimiser with momentum does not stop where its gradient does. A fresh classifier is what to judge by.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ class GrlSettings(TermSettings):
     """Hidden units of the line classifier."""
     balanced: bool = True
     """Whether each line counts the same, however many episodes of it are in the step."""
-    reversal_epochs: float = Field(default=0.0, ge=0.0, le=10000.0)
+    fade: float = Field(default=0.3, ge=0.0, le=1.0)
+    """Share of ln C below chance over which the reversal fades to 0, whatever the balancer; 0 reverses fully up to
+    chance."""
+    reversal_epochs: float = Field(default=2.0, ge=0.0, le=10000.0)
     """Epochs from `start` over which the reversal grows to 1 as 2/(1+e^(-10p))-1, under every balancer; 0 reverses
     fully from the start."""
 
@@ -78,8 +82,14 @@ class GradientReversal(LossTerm):
             # The value is the classifier's, the gradient into z_I the reversed one.
             loss=own + (bounded.detach() - bounded),
             own=own,
+            strength=self._faded(fooled.detach()),
             report={"accuracy": _weighted_mean(hit, weight), "degenerate": (step.line == step.line[0]).all().float()},
         )
+
+    def _faded(self, fooled: Tensor) -> Tensor:
+        """() 1 where the classifier knows much, 0 from chance on."""
+        reach = max(self.settings.fade * self.chance, 1e-6)
+        return ((self.chance - fooled) / reach).clamp(0.0, 1.0)
 
     def inputs(self, invariant: Tensor, step: GlobalStep, scores: Scores) -> Tensor:
         """(E, n, width) what the classifier sees of z_I (E, n, dI)."""

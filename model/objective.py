@@ -162,7 +162,8 @@ class TrainingModule(nn.Module):
         seen = Seen(torch.stack([loss.detach() for loss in losses]), epoch, gradients)
         weights = self.balance(seen, self._targets(epoch, task.device))
         total = weights[0] * task
-        for weight, value in zip(weights[1:].unbind(), values.values(), strict=True):
+        for given, value in zip(weights[1:].unbind(), values.values(), strict=True):
+            weight = given if value.strength is None else given * value.strength
             total = total + weight * value.loss + (0.0 if value.own is None else (1 - weight) * value.own)
         return total, self._report(scores, task, values, total, weights, gradients)
 
@@ -216,6 +217,8 @@ class TrainingModule(nn.Module):
         for index, (name, value) in enumerate(values.items()):
             report[f"loss/{name}"] = value.loss
             report[f"weight/{name}"] = weights[index + 1]
+            if value.strength is not None:
+                report[f"strength/{name}"] = value.strength
             report[f"bound_violated/{name}"] = _below(value.loss, self.bounds[name])
             report |= {f"{key}/{name}": monitor for key, monitor in value.report.items()}
         if gradients is not None:

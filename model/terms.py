@@ -68,6 +68,10 @@ class TermValue:
     own: Tensor | None = None
     """() the same loss on detached inputs, for a term with an adversary of its own: it keeps the adversary's rate of
     learning at 1 whatever the term's weight."""
+    strength: Tensor | None = None
+    """() share of its coefficient the term keeps in this step, without gradient; None: all of it. A rule that measures
+    gradients would undo what a term does to its own, so this multiplies what the rule gives; weight and gradient share
+    are reported without it, or a term at its end would look drowned."""
     report: dict[str, Tensor] = field(default_factory=dict)
     """Detached () monitors, named without the term."""
 

@@ -141,11 +141,28 @@ def test_above_chance_the_encoder_is_left_alone_and_the_adversary_learns_on(name
         assert all(part.any() for part in own)
 
 
+@pytest.mark.parametrize("mode", ["fixed_ramp", "gradnorm_ema"])
+@pytest.mark.parametrize("name", ["grl", "cdan"])
+def test_the_reversal_fades_out_below_chance_and_no_balancer_undoes_it(name: str, mode: str) -> None:
+    reached, strength = {}, 1.0
+    for fade in (0.0, 1.0):
+        own = {"on": True, "start": 0.0, "fade": fade, "reversal_epochs": 0.0}
+        terms = {"grl": {"on": False}, "corr": {"on": False}, name: own}
+        module = taught(training_module({"balance": {"mode": mode, "every": 1}, "terms": terms}), episodes())
+        kept: dict[str, Tensor] = {}
+        module.task.register_forward_hook(lambda _, inputs, value, kept=kept: kept.update(task=value, z=inputs[2]))
+        total, report = module(episodes(), step=1, epoch=3.0)
+        task, whole = (torch.autograd.grad(loss, kept["z"], retain_graph=True)[0] for loss in (kept["task"], total))
+        reached[fade], strength = whole - task, float(report[f"strength/{name}"])
+    assert 0.0 < strength < 1.0
+    assert torch.allclose(reached[1.0], strength * reached[0.0], rtol=1e-3, atol=1e-7)
+
+
 @pytest.mark.parametrize("weight", [0.3, 2.0])
 def test_T4_1_the_encoder_gets_minus_the_weight_times_the_gradient_of_the_classifier_s_loss(weight: float) -> None:
     objective: dict[str, object] = {
         "balance": {"mode": "fixed_ramp"},
-        "terms": {"grl": {"weight": weight, "start": 0.0}, "corr": {"on": False}},
+        "terms": {"grl": {"weight": weight, "start": 0.0, "fade": 0.0}, "corr": {"on": False}},
     }
     module = taught(training_module(objective), episodes())
     kept: dict[str, Tensor] = {}
@@ -211,6 +228,6 @@ def test_the_reversal_grows_from_the_term_s_start_under_every_balancer(name: str
 
 
 def test_terms_without_a_ramp_of_their_own_are_whole_from_their_start() -> None:
-    terms = TermsSettings()
-    assert all(getattr(terms, name).growth_at(0.0) == 1.0 for name in TermsSettings.model_fields)
+    terms = [getattr(TermsSettings(), name) for name in TermsSettings.model_fields]
+    assert {type(own) for own in terms if own.growth_at(0.0) != 1.0} == {GrlSettings, CdanSettings}
     assert DependenceSettings().growth_at(9.0) == 1.0

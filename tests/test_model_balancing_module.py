@@ -25,7 +25,9 @@ def module_of(mode: str, **changes: Any) -> TrainingModule:
 
 
 def test_T5_1_the_whole_module_reports_the_ratio_it_was_asked_for() -> None:
-    module = training_module({"balance": {"beta": 0.0}, "terms": {"grl": {"ratio": 0.8}, "corr": {"ratio": 0.2}}})
+    module = training_module(
+        {"balance": {"beta": 0.0}, "terms": {"grl": {"ratio": 0.8, "reversal_epochs": 0}, "corr": {"ratio": 0.2}}}
+    )
     taught(module, episodes(seed=0), episodes(seed=4))
     for step in (0, 4):
         _, report = module(episodes(seed=step), step=step, epoch=3.0)
