@@ -2,9 +2,9 @@
 
     python bench/loss_terms.py --worlds nuisance,usage,default --out bench/results/loss_terms
 
-Every run trains the real module on sim1 to sim8 in one process without Ray, with a constant rate after warm-up, and is
-judged at each asked epoch on the held-out stretches of three lines that no run trains on; so a run of 12 epochs is also
-one of 4. --input says what it reads of an element: its sequence, through the tiny trunk, or the motifs that were
+Every run trains the real module on sim1 to sim8 in one process without Ray and is judged on the held-out stretches of
+three lines that no run trains on: with one number in --epochs after the preset's cosine, with several at each of them
+under a constant rate, so that a run of 12 epochs is also one of 4. --input says what it reads of an element: its sequence, through the tiny trunk, or the motifs that were
 planted in it, which takes away what learning them costs and leaves what a term does to what is known. Beside average
 precision stand the classifier's worst smoothed loss, what a fresh probe reads of the line off z_I, and the step at
 which the gates open. Differences are to the run of the same seed without the term, line by line. Runs already in OUT
@@ -90,11 +90,11 @@ class Job:
         return f"{self.world}-{self.input}-{self.mode}-{self.term}-{self.seed}"
 
 
-def settings_of(job: Job) -> RunSettings:
+def settings_of(job: Job, constant: bool) -> RunSettings:
     """The run's settings: the preset of `make train`, in which every term acts from the second epoch."""
     words = [
         f"fold.train_lines=[{','.join(TRAIN)}]", f"fold.valid_line={VALID}", f"fold.test_line={TESTS[0]}",
-        f"objective.balance.mode={job.mode}", f"train.seed={job.seed}", "optimiser.schedule=constant",
+        f"objective.balance.mode={job.mode}", f"train.seed={job.seed}", *["optimiser.schedule=constant"] * constant,
         *TERMS[job.term],
     ]  # fmt: skip
     return load(RunSettings, [CONFIGS / "train/simulated.yaml", CONFIGS / "train/short.yaml"], words)
@@ -161,7 +161,7 @@ def batches(store: Store, plan: Plan, steps: int) -> Iterator[EpisodeBatch]:
 
 def train(job: Job, store: Store, epochs: list[int]) -> dict[int, dict[str, Any]]:
     """Train to the last of `epochs`; {epoch: figures}."""
-    settings = settings_of(job)
+    settings = settings_of(job, constant=len(epochs) > 1)
     fold = resolve_fold(store, settings.fold)
     plan = Plan(store, fold, settings.episodes, settings.train.seed)
     torch.manual_seed(settings.train.seed)
@@ -328,7 +328,7 @@ def main(
         for _ in tqdm(pool.imap_unordered(run, work), total=len(work), desc="runs"):
             pass
     table = compared(outcomes(wanted, out))
-    table.to_json(out / "table.json", orient="records", indent=1)
+    table.to_json(out / f"table-{read}.json", orient="records", indent=1)
     show(table, Console(width=160))
 
 
