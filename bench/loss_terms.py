@@ -4,11 +4,12 @@
 
 Every run trains the real module on sim1 to sim8 in one process without Ray and is judged on the held-out stretches of
 three lines that no run trains on: with one number in --epochs after the preset's cosine, with several at each of them
-under a constant rate, so that a run of 12 epochs is also one of 4. --input says what it reads of an element: its sequence, through the tiny trunk, or the motifs that were
-planted in it, which takes away what learning them costs and leaves what a term does to what is known. Beside average
-precision stand the classifier's worst smoothed loss, what a fresh probe reads of the line off z_I, and the step at
-which the gates open. Differences are to the run of the same seed without the term, line by line. Runs already in OUT
-are not repeated. Cost per epoch and core: a quarter of a minute with sequences, a few seconds with motifs.
+under a constant rate, so that a run of 12 epochs is also one of 4. --input says what it reads of an element: its
+sequence, through the tiny trunk, or the motifs that were planted in it, which takes away what learning them costs and
+leaves what a term does to what is known. Beside average precision stand the classifier's worst smoothed loss, what a
+fresh probe reads of the line off z_I, and the step at which the gates open. Differences are to the run of the same seed
+without the term, line by line. Runs already in OUT are not repeated. Cost per epoch and core: a quarter of a minute
+with sequences, a few seconds with motifs.
 """
 
 from __future__ import annotations

@@ -158,9 +158,9 @@ def main(
         found["checkpoints"] = by_checkpoint(trained, run, list(SIZES), draws)
     show(found, console)
     if out:
-        earlier = json.loads(out.read_text()) if out.is_file() else {}
+        earlier = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(earlier | {name or run.resolve().name: found}, indent=1) + "\n")
+        out.write_text(json.dumps(earlier | {name or run.resolve().name: found}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ gzip or bgzip; pyfastx indexes them in a temporary folder, because the folder th
 
 from __future__ import annotations
 
+import codecs
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -170,8 +171,13 @@ def open_fasta(file: Path, index: Path, advance: Callable[[int], None] | None = 
     with open_bytes(file, advance) as stream:
         if stream.read(1) != b">":
             raise UserError(f"{file} is not FASTA: it does not begin with '>'")
-        while stream.read(1 << 20):
-            pass
+        text = codecs.getincrementaldecoder("utf-8")()
+        try:
+            while block := stream.read(1 << 20):
+                text.decode(block)
+            text.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file} is damaged: it holds bytes that are no text ({error.reason})") from error
     try:
         return pyfastx.Fasta(str(file), index_file=str(index))
     except (RuntimeError, OSError) as error:

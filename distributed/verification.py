@@ -114,7 +114,7 @@ def _objective(search: Path, trial: dict[Hashable, Any]) -> ObjectiveSettings:
     file = search / RECORD
     if not file.is_file():
         raise UserError(f"{search} is no folder of a search: it has no {RECORD}; give the folder tune/search.py made")
-    tree = json.loads(file.read_text())["run"]
+    tree = json.loads(file.read_text(encoding="utf-8"))["run"]
     for name, value in trial.items():
         *branches, leaf = str(name).split(".")
         if branches[:1] == ["objective"]:

@@ -53,7 +53,9 @@ def test_one_command_trains_judges_and_compares(finished: tuple[Path, str]) -> N
     assert list(table.index) == ["default", "no-environment"]
     assert set(table["state"]) == {"complete"}
     assert table["steps"].tolist() == [6, 6]
-    assert (table["gradient_ratio/grl"] > 0).all()
+    # An adversary at chance asks for nothing, so it may be 0.
+    assert table["gradient_ratio/rank"].gt(0).all()
+    assert table["gradient_ratio/grl"].ge(0).all()
     alone = table.loc["no-environment"]
     assert alone["ap/unseen_chrom"] == pytest.approx(alone["u/unseen_chrom"], abs=1e-3)
     assert alone["right/unseen_chrom"] == pytest.approx(alone["wrong/unseen_chrom"], abs=1e-3)

@@ -77,7 +77,7 @@ def train_all(config: dict[str, Any]) -> None:
             after = full_parameters(self.engine) | full_moments(self.engine)
             noted[step] = [name for name in after if name not in before or not torch.equal(before[name], after[name])]
 
-    start_process_group(cuda=False)
+    start_process_group(cuda=False, timeout=600)
     torch.set_num_threads(1)
     context = get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size(), torch.device("cpu"))

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tiny_training import tiny_fold, tiny_settings, tiny_store
 
-from data_pipeline.supports import draw_supports
+from data_pipeline.supports import SupportSize, draw_supports
 from distributed.assembly import build_module, validation_rows
 from distributed.epoch_end import epoch_figures
 from distributed.leakage import line_information, read_line
@@ -84,7 +84,7 @@ def test_the_leakage_of_a_running_training_is_split_by_promoter_and_counted_from
     torch.manual_seed(0)
     model = build_module(store, fold, settings).model
     rows = validation_rows(store, fold, 50)
-    scorer = Scorer(model, store, settings.episodes.support, settings.scoring)
+    scorer = Scorer(model, store, settings.support_in_use, settings.scoring)
     codes, line, promoter = [], [], []
     for index, name in enumerate(fold.train_lines):
         pool = fold.rows(store, name, "train")
@@ -106,11 +106,11 @@ def test_codes_stand_in_the_order_of_their_pairs(tmp_path: Path) -> None:
     store = tiny_store(tmp_path / "store")
     fold, settings = tiny_fold(store), tiny_settings()
     torch.manual_seed(0)
-    scorer = Scorer(build_module(store, fold, settings).model, store, 8, settings.scoring)
+    scorer = Scorer(build_module(store, fold, settings).model, store, SupportSize.exactly(8), settings.scoring)
     pool = fold.rows(store, fold.train_lines[0])
-    rows = pool[:30]
-    served = [positions for _, positions in draw_supports(store, rows, pool, 8, 3)]
-    assert not np.array_equal(np.concatenate(served), np.arange(30))
+    rows = pool  # so many that no support is apart from all of them
+    served = [part.positions for part in draw_supports(store, rows, pool, SupportSize.exactly(8), 1, 3)]
+    assert not np.array_equal(np.concatenate(served), np.arange(len(rows)))
     whole = with_invariants(scorer, rows, pool, 3)[1]
     one = with_invariants(scorer, rows[7:8], pool, 3)[1]
     assert whole[7] == pytest.approx(one[0], abs=1e-5)

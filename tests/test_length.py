@@ -60,7 +60,7 @@ def train_all(config: dict[str, Any]) -> None:
     from distributed.engine import start_process_group
     from distributed.loop import Training, Worker, latest_checkpoint
 
-    start_process_group(cuda=False)
+    start_process_group(cuda=False, timeout=600)
     torch.set_num_threads(1)
     worker = Worker(0, 1, torch.device("cpu"))
     for run, settings in config["runs"]:

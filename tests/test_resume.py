@@ -198,7 +198,7 @@ def test_the_terminal_shows_progress_and_where_the_result_is_and_nothing_else(la
         r"evaluate +python distributed/evaluate\.py --run \S+/whole\n"
     )
     assert result.fullmatch(printed), printed
-    progress = re.compile(r"whole: +\d+%\|.*\| \d+/40 \[.*step.*\]|step \d+: .*")
+    progress = re.compile(r"whole: (2 workers on cpu| *\d+%\|.*\| \d+/40 \[.*step.*\])|step \d+: .*")
     lines = (lab.folder / "whole.log").read_text().splitlines()
     assert lines
     assert all(progress.fullmatch(line) for line in lines if line.strip()), lines

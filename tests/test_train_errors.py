@@ -251,10 +251,10 @@ def exploded(store: Store, run: Path) -> None:
 
 
 def test_a_run_that_no_longer_learns_ends_with_step_and_term(
-    refused: Refused, store: Store, first: Path, local_ray: None
+    refused: Refused, store: Store, first: Path, small_ray: Path
 ) -> None:
     exploded(store, first)
-    sentence = refused("--resume", "train.max_failures=0", "train.bad_steps=2", "workers.cpus=0.5")
+    sentence = refused("--resume", "train.bad_steps=2", "workers.cpus=0.5", "engine.device=cpu")
     assert sentence.startswith(f"run {first} stops because 2 steps in a row, 3 to 4, taught nothing: the loss of ")
     assert "task" in sentence
     assert "(the logits of lines sim1, sim2 are not finite)" in sentence
