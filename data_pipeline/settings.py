@@ -26,7 +26,6 @@ from data_pipeline.settings_text import read_file, read_override
 SHOWN = reprlib.Repr()
 """How a wrong value is shown: whole while it is short."""
 SHOWN.maxstring = SHOWN.maxother = 200
-SHOWN.maxlist = 40
 SHOWN.maxlevel = 3
 
 

@@ -13,7 +13,7 @@ from tiny_training import tiny_fold, tiny_plan, tiny_store
 
 from data_pipeline.errors import UserError
 from data_pipeline.plan import EpisodeSettings, Plan, draw_apart
-from data_pipeline.settings import validate
+from data_pipeline.settings import SHOWN, validate
 from data_pipeline.store import Store
 
 any_step = given(step=st.integers(0, 2000), slot=st.integers(0, 3), seed=st.integers(0, 50))
@@ -125,7 +125,7 @@ def test_a_single_support_size_is_the_plan_it_always_was(store: Store) -> None:
 def test_a_support_that_is_no_size_is_named_in_one_sentence(wrong: object) -> None:
     with pytest.raises(UserError) as error:
         validate(EpisodeSettings, {"support": wrong}, "settings")
-    assert str(error.value).startswith(f"settings: key 'support' has value {wrong!r}: ")
+    assert str(error.value).startswith(f"settings: key 'support' has value {SHOWN.repr(wrong)}: ")
     assert str(error.value).endswith("give a whole number from 1 to 4096, or a list of at most 8 of them")
 
 
