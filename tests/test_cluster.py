@@ -140,7 +140,7 @@ def cluster() -> Iterator[Cluster]:
         succeed(running.run(ENVIRONMENT / "ray", "get-auth-token", "--generate"))
         succeed(running.run(ENVIRONMENT / "ray", "up", "--yes", "--no-config-cache", "cluster.yaml"))
         # `ray up` ends when the head is up; the head starts the worker after that.
-        assert eventually(60, lambda: "2 local.cluster.node" in running.ray_status())
+        assert eventually(180, lambda: "2 local.cluster.node" in running.ray_status())
         yield running
     assert namespaces() == []
     assert links() == []
