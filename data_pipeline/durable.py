@@ -134,7 +134,11 @@ def _here() -> str:
     """This machine, since it was started, and the container in it: where a process number means one process."""
     host, boot, space = socket.gethostname(), Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     # Other systems than Linux have neither, nor containers that would give a number twice.
-    marks = [host, boot.read_text("utf-8") if boot.exists() else "", str(space.readlink()) if space.exists() else ""]
+    marks = [
+        host,
+        boot.read_text(encoding="utf-8") if boot.exists() else "",
+        str(space.readlink()) if space.exists() else "",
+    ]
     return f"{host}-{hashlib.sha256('/'.join(marks).encode()).hexdigest()[:12]}"
 
 
