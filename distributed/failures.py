@@ -106,6 +106,8 @@ def mistake(error: BaseException) -> str | None:
         return f"the disk is full ({first_line(error)}): make room"
     if isinstance(error, RuntimeError) and "allocate memory" in str(error):
         return MISTAKES["builtins.MemoryError"]
+    if "NCCL built in" in str(error):
+        return "the torch of a worker with a GPU has no NCCL: install one for its CUDA driver, or set engine.device=cpu"
     return _listed(error, MISTAKES)
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,6 +58,7 @@ from distributed.engine import (
 from distributed.epoch_end import SCORE, epoch_figures
 from distributed.failures import told
 from distributed.length import continued
+from distributed.process_group import require_gpu
 from distributed.records import Records
 from distributed.responses import apply_adjustments
 from distributed.runs import Tenure, written
@@ -304,12 +304,8 @@ def own_device(wanted: str) -> torch.device:
     """The device Ray has set for this worker; raises `UserError` where `wanted` is cuda and torch cannot use it."""
     if wanted == "cpu":
         return torch.device("cpu")
+    require_gpu()
     device: torch.device = ray.train.torch.get_device()
-    if device.type != wanted:
-        raise UserError(
-            f"a worker was given a GPU on {platform.node()}, and torch {torch.__version__} cannot use it there: "
-            "install a build of torch for its CUDA driver, or train with engine.device=cpu"
-        )
     return device
 
 

@@ -7,13 +7,17 @@ and handed to torch; gloo and NCCL follow the interface that local_ray.py names.
 from __future__ import annotations
 
 import datetime
+import platform
 import socket
 from typing import Any
 
 import ray
+import torch
 import torch.distributed as dist
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _set_torch_distributed_env_vars, _TorchBackend
+
+from data_pipeline.errors import UserError
 
 _listening: list[socket.socket] = []
 
@@ -46,12 +50,23 @@ class LoopbackBackend(_TorchBackend):
         )
 
 
+def require_gpu() -> None:
+    """Raise `UserError` where torch cannot use the GPU that this worker was given."""
+    if not (torch.cuda.is_available() and dist.is_nccl_available()):
+        raise UserError(
+            f"a worker was given a GPU on {platform.node()}, and torch {torch.__version__} cannot use it there: "
+            "install a build of torch for its CUDA driver, or train with engine.device=cpu"
+        )
+
+
 def _listen() -> int:
     _listening[:] = [socket.create_server(("127.0.0.1", 0))]
     return int(_listening[0].getsockname()[1])
 
 
 def _meet(port: int, rank: int, world: int, backend: str, seconds: int) -> None:
+    if backend == "nccl":
+        require_gpu()
     limit = datetime.timedelta(seconds=seconds)
     own = _listening.pop().detach() if rank == 0 else None
     store = dist.TCPStore("127.0.0.1", port, world, is_master=rank == 0, timeout=limit, master_listen_fd=own)
