@@ -1,9 +1,4 @@
-"""Write a store whose truth is known: `python data_pipeline/simulate.py --out stores/simulated [key=value ...]`.
-
-The store is of the same kind as an ingested one, plus `truth` in its manifest (Bayes-optimal and environment-blind
-average precision per line) and `truth/` tables (logits, latents, activities, gains, planted motifs), all under the
-manifest's checksums. The same settings give the same checksum. The default takes a few seconds and megabytes.
-"""
+"""From a drawn world to a store and its truth (the work of data_pipeline/simulate.py)."""
 
 from __future__ import annotations
 

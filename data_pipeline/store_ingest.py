@@ -1,9 +1,7 @@
-"""Build a store from files: `python data_pipeline/ingest.py configs/stores/real_chr20x.yaml --out stores/real_chr20x`.
+"""From files to a store, step by step (the work of data_pipeline/ingest.py).
 
-Steps: read and judge every row of every pair source; cut or take the sequence of every element; drop duplicates and
-conflicts; write elements, signals and pairs; make the store visible in one rename. The same files and settings give the
-same checksum. A killed or failed ingest leaves no store; where too many rows are bad, they are left in
-`<out>.quarantine/` to look at. Memory is a few dozen bytes per pair plus the longest chromosome.
+Read and judge every row of every pair source; cut or take the sequence of every element; drop duplicates and conflicts;
+write elements, signals and pairs; make the store visible in one rename. Every line of a file is accounted for.
 """
 
 from __future__ import annotations

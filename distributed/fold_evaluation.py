@@ -1,12 +1,7 @@
-"""Evaluate a trained fold: every line and quadrant, beside the baselines, with intervals.
-
-    python distributed/evaluate.py --run runs/NAME
+"""Score every line and quadrant of a trained fold and put the report together (the work of distributed/evaluate.py).
 
 Temperature, bias and threshold are chosen on the validation line and frozen; then the test line, the training lines on
-held-out chromosomes and a sample of the training pairs are scored on the road training used. The report also says what
-became of the predictions R90-R93; other seeds of the run (--beside) and a search (--search) let it say more. What the
-environment adds it can only say beside a model trained without one (--without-environment).
-Writes report.json, report.md, figures, predictions.parquet and calibration.json into RUN/report.
+held-out chromosomes and a sample of the training pairs are scored on the road training used.
 """
 
 from __future__ import annotations
