@@ -31,7 +31,7 @@ train: environment stores/simulated
 stores/simulated: | environment
 	$(BIN)/python data_pipeline/simulate.py --out $@
 
-# What this machine cannot run is left out, and the last lines say so. TESTS chooses: TESTS=tests/test_plan.py for one file.
+# What this machine cannot run is left out, and the last lines say so. TESTS chooses: TESTS=tests/data_pipeline/episodes/test_plan.py for one file.
 test: environment
 	$(BIN)/python -m pytest $(TESTS)
 

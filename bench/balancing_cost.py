@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 from torch import Tensor
 
-from data_pipeline.batch import EpisodeBatch
+from data_pipeline.episodes import EpisodeBatch
 from data_pipeline.errors import command_line
 from model.balancing import BALANCERS, BY_VALUE
 from model.episode_model import ModelSettings

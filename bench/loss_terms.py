@@ -34,23 +34,15 @@ from scipy.stats import t as student_t
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from data_pipeline.batch import EpisodeBatch
+from data_pipeline.episodes import EpisodeBatch, Fold, Plan, collate, gather, plan_steps, resolve_fold
 from data_pipeline.errors import UserError, command_line
-from data_pipeline.folds import Fold, resolve_fold
-from data_pipeline.plan import Plan
 from data_pipeline.settings import load
-from data_pipeline.simulated_truth import read_truth
-from data_pipeline.simulation import simulate
-from data_pipeline.simulator_settings import SimulatorSettings
+from data_pipeline.simulator import SimulatorSettings, read_truth, simulate
 from data_pipeline.store import ElementTable, Store
-from data_pipeline.stream import collate, gather, plan_steps
 from distributed.assembly import build_module
 from distributed.engine import learning_rate
-from distributed.leakage import line_information
-from distributed.line_views import view_lines
-from distributed.scoring import Scorer
 from distributed.settings import RunSettings
-from model.metrics import average_precision
+from evaluation import Scorer, average_precision, line_information, view_lines
 from model.objective import TrainingModule
 from model.parameters import parameter_groups
 

@@ -25,9 +25,15 @@ from data_pipeline.settings import load
 from distributed.fold_evaluation import Group, open_run, pair_data, predict_groups
 from distributed.fold_training import train
 from distributed.settings import RunSettings
-from model.baselines import score_baselines
-from model.intervals import average_precision_draws, cluster_ids, draw_clusters, interval, paired_difference
-from model.metrics import average_precision
+from evaluation import (
+    average_precision,
+    average_precision_draws,
+    cluster_ids,
+    draw_clusters,
+    interval,
+    paired_difference,
+    score_baselines,
+)
 
 FOLDS = (
     ("chr1", "chr10", "chr15", "chr21"),

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from data_pipeline.errors import UserError, command_line
 from distributed.fold_evaluation import open_run, verified
-from distributed.report import strict
+from evaluation import strict
 
 ROOT = Path(__file__).resolve().parents[1]
 SIMULATED = ROOT / "configs/train/simulated.yaml"

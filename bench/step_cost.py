@@ -26,10 +26,9 @@ from ray.train.torch import TorchTrainer
 from rich.console import Console
 from tqdm import tqdm
 
-from data_pipeline.batch import EpisodeBatch
+from data_pipeline.episodes import EpisodeBatch, collate, gather, plan_steps
 from data_pipeline.errors import command_line
 from data_pipeline.settings import load, validate
-from data_pipeline.stream import collate, gather, plan_steps
 from distributed.assembly import build_module
 from distributed.cluster import join_ray, needed_cpus, on_cluster
 from distributed.engine import start_process_group

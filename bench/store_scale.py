@@ -26,10 +26,9 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from data_pipeline.episodes import collate, gather
 from data_pipeline.errors import command_line
-from data_pipeline.store import Kind, Store
-from data_pipeline.store_writer import StoreWriter
-from data_pipeline.stream import collate, gather
+from data_pipeline.store import Kind, Store, StoreWriter
 
 WINDOWS: dict[Kind, int] = {"enhancer": 1000, "promoter": 2000}
 LINES = 8

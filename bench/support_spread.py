@@ -3,10 +3,11 @@
     python bench/support_spread.py --run runs/NAME --out bench/results/support_spread.json      # minutes on two cores
 
 For the validation line and the test line of the run's fold, on the stretches of genome held out from both, it prints
-mean, spread and worst average precision over draws per size, for the rule of `data_pipeline/supports.py` (support and
-query share no element) and, to see what the rule is worth, for supports of any pairs of the line, the query's own ones
-among them. --every-checkpoint asks the same of each checkpoint the run kept on the validation line (train with
-`train.keep_best=100` to keep all): the spread there against the differences between epochs is what early stopping sees.
+mean, spread and worst average precision over draws per size, for the rule of data_pipeline/episodes/supports.py
+(support and query share no element) and, to see what the rule is worth, for supports of any pairs of the line, the
+query's own ones among them. --every-checkpoint asks the same of each checkpoint the run kept on the validation line
+(train with `train.keep_best=100` to keep all): the spread there against the differences between epochs is what early
+stopping sees.
 Every pair of a line goes through the trunk once.
 """
 
@@ -23,14 +24,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from data_pipeline.episodes import SupportSize, Zone, draw_supports
 from data_pipeline.errors import UserError, command_line
-from data_pipeline.folds import Zone
-from data_pipeline.supports import SupportSize, draw_supports
-from distributed.checkpoint import checkpoints
 from distributed.fold_evaluation import TrainedRun, load_model, open_run
-from distributed.scoring import Scorer
+from distributed.run_folder import checkpoints
+from evaluation import Scorer, average_precision
 from model.episode_model import EpisodeModel
-from model.metrics import average_precision
 
 SIZES = (8, 32, 128, 256, 1024)
 Floats = NDArray[np.float64]

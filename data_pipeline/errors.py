@@ -8,8 +8,15 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAMES_SHOWN = 40
+"""Most names in a sentence."""
 
 
 class UserError(Exception):
@@ -27,6 +34,12 @@ def continued_by(ways_on: Callable[[], str]) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         raise InterruptedByUserError(ways_on()) from stop
+
+
+def listed(names: Sequence[object] | pd.Index) -> str:
+    """Names for a sentence: all of a few, the first of many."""
+    more = f", ... ({len(names)} in all)" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(map(str, names[:NAMES_SHOWN])) + more
 
 
 def command_line(main: Callable[[], None]) -> None:

@@ -28,15 +28,15 @@ def main(
 ) -> None:
     """Build a store from tables, a genome, peak files and signal tables."""
     from data_pipeline.settings import load
+    from data_pipeline.sources import StoreSettings
     from data_pipeline.store import Store
-    from data_pipeline.store_settings import StoreSettings
 
     settings = load(StoreSettings, [store_file], overrides or [])
     # This takes a second to import; --help and mistakes in the call are answered before.
     from rich.console import Console
 
-    from data_pipeline.store_ingest import ingest
-    from data_pipeline.store_report import print_ingest_summary
+    from data_pipeline.sources import ingest
+    from data_pipeline.store import print_ingest_summary
 
     console = Console()
     manifest = ingest(settings, out, root, console)

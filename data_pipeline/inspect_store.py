@@ -46,8 +46,7 @@ def main(
 
     from rich.console import Console
 
-    from data_pipeline.store_report import print_summary
-    from data_pipeline.store_summary import summarise
+    from data_pipeline.store import print_summary, summarise
 
     opened = verified(store, Console(stderr=True))
     if as_json:

@@ -22,11 +22,11 @@ def main(
 ) -> None:
     """Simulate a store with known truth."""
     from data_pipeline.settings import load
-    from data_pipeline.simulator_settings import SimulatorSettings
+    from data_pipeline.simulator import SimulatorSettings
 
     settings = load(SimulatorSettings, config or [], overrides or [])
     # This takes a second to import; --help and mistakes in the call are answered before.
-    from data_pipeline.simulation import print_lines, simulate
+    from data_pipeline.simulator import print_lines, simulate
 
     manifest = simulate(settings, out)
     print_lines(manifest)

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_pipeline.folds import Fold
-from data_pipeline.plan import Plan
+from data_pipeline.episodes import Fold, Plan
 from data_pipeline.store import Store
 from distributed.exchange import gather_episodes
 from distributed.settings import RunSettings

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from data_pipeline.errors import UserError
-from distributed import local_ray
-from distributed.local_ray import first_line
+from distributed.local_ray import ADDRESS, first_line
+from distributed.local_ray import start as start_local_ray
 from distributed.settings import RunSettings
 
 JOINING_SECONDS = 60.0
@@ -53,7 +53,7 @@ def join_ray(cpus: float, gpus: int | None = None) -> None:
         if ray.is_initialized():
             return
     if address in ("", "local"):
-        local_ray.start(max(len(os.sched_getaffinity(0)), int(cpus + 0.999)), gpus)
+        start_local_ray(max(len(os.sched_getaffinity(0)), int(cpus + 0.999)), gpus)
     else:
         _connect(address)
     _require_train_v2()
@@ -216,7 +216,7 @@ def on_cluster() -> bool:
     """Whether this process' Ray has other hosts; a local one has the address of loopback, in workers and trials too."""
     import ray
 
-    return bool(ray.util.get_node_ip_address() != local_ray.ADDRESS)
+    return bool(ray.util.get_node_ip_address() != ADDRESS)
 
 
 def _total() -> dict[str, float]:

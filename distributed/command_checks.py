@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_pipeline.errors import UserError
-from distributed.identities import check_name, require_record
-from distributed.table_formats import require_suffix
+from distributed.prediction import require_suffix
+from distributed.run_folder import check_name, require_record
 
 
 def require_unclaimed(what: str, runs: Path, name: str, resume: bool, record: str) -> None:

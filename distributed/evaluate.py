@@ -36,7 +36,7 @@ def main(
     ] = None,
 ) -> None:
     """Print the quadrant table of a run and write its report."""
-    from distributed.identities import require_record
+    from distributed.run_folder import require_record
 
     for folder in (run, *(beside or []), *([without_environment] if without_environment else [])):
         require_record("run", folder, "run.json")
@@ -44,7 +44,7 @@ def main(
     from rich.console import Console
 
     from distributed.fold_evaluation import evaluate
-    from distributed.quadrants import EvaluationSettings
+    from evaluation import EvaluationSettings
 
     asked, console = EvaluationSettings(draws=draws), Console(width=140)
     folder = out or run / "report"

@@ -16,8 +16,8 @@ from data_pipeline.errors import command_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from data_pipeline.supports import SupportSize
-    from distributed.deployment import ModelDescription
+    from data_pipeline.episodes import SupportSize
+    from distributed.prediction import ModelDescription
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -59,13 +59,13 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the exported model; must not exist.")],
 ) -> None:
     """Write the best checkpoint of a run as model.safetensors and model.json."""
-    from distributed.identities import require_record
+    from distributed.run_folder import require_record
 
     require_record("run", run, "run.json")
     # These take seconds to import; --help and mistakes in the call are answered before.
     from rich.console import Console
 
-    from distributed.deployment import open_run, write_export
+    from distributed.prediction import open_run, write_export
 
     console = Console()
     deployment = open_run(run)

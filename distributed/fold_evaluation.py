@@ -20,26 +20,43 @@ from rich.console import Console
 from tqdm import tqdm
 
 from data_pipeline.durable import write_durably
+from data_pipeline.episodes import Fold, Zone, resolve_fold
 from data_pipeline.errors import UserError
-from data_pipeline.folds import Fold, Zone, resolve_fold
 from data_pipeline.settings import validate
 from data_pipeline.store import Store
 from distributed.assembly import build_module
-from distributed.checkpoint import TrainingState, best_checkpoint, load_checkpoint
-from distributed.epoch_end import environment_can_rank, has_environment
-from distributed.figures import plot_training_curve
-from distributed.findings import training_findings
-from distributed.line_views import view_lines
-from distributed.quadrants import NEUTRAL, NO_ENVIRONMENT, EvaluationSettings, calibrate_on_validation
-from distributed.records import ALARMS, EPOCHS, STEPS, read_lines, read_records
-from distributed.report import build_report, render, write_report
-from distributed.runs import read_record
-from distributed.scoring import Scorer
+from distributed.run_folder import (
+    ALARMS,
+    EPOCHS,
+    STEPS,
+    TrainingState,
+    best_checkpoint,
+    load_checkpoint,
+    read_lines,
+    read_record,
+    read_records,
+)
 from distributed.settings import RunSettings
 from distributed.verification import verify_run
-from model.baselines import PairData, score_baselines
+from evaluation import (
+    NEUTRAL,
+    NO_ENVIRONMENT,
+    EvaluationSettings,
+    PairData,
+    Scorer,
+    build_report,
+    calibrate_on_validation,
+    cluster_ids,
+    environment_can_rank,
+    has_environment,
+    plot_training_curve,
+    render,
+    score_baselines,
+    training_findings,
+    view_lines,
+    write_report,
+)
 from model.episode_model import EpisodeModel
-from model.intervals import cluster_ids
 
 CURVES = {
     "Loss": ["loss/total", "loss/task"],

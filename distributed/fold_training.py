@@ -7,21 +7,23 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data_pipeline.episodes import Fold, Plan, resolve_fold
 from data_pipeline.errors import UserError
-from data_pipeline.folds import Fold, resolve_fold
-from data_pipeline.plan import Plan
 from data_pipeline.store import Store, read_manifest
 from distributed.assembly import build_module, total_steps, validation_rows
-from distributed.checkpoint import (
+from distributed.cluster import join_ray, needed_cpus, require_room, resolve_device
+from distributed.run_folder import (
     Identity,
+    Progress,
     TrainingState,
+    check_claim,
     checkpoints,
+    claim,
+    continued,
+    held,
+    record_device,
     set_aside_damaged,
 )
-from distributed.cluster import join_ray, needed_cpus, require_room, resolve_device
-from distributed.length import continued
-from distributed.records import Progress
-from distributed.runs import check_claim, claim, held, record_device
 from distributed.settings import RunSettings
 
 

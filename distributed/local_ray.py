@@ -74,7 +74,9 @@ def start(cpus: int, gpus: int | None = None) -> None:
     import ray
     from ray._private import ray_constants
 
-    ray_constants.ENABLE_RAY_CLUSTER = False  # where Ray was imported before; tests/test_local_ray.py holds it to this
+    ray_constants.ENABLE_RAY_CLUSTER = (
+        False  # where Ray was imported before; tests/distributed/test_local_ray.py holds it to this
+    )
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     for attempt in range(1, ATTEMPTS + 1):
         before = set(psutil.Process().children())

@@ -27,23 +27,11 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from data_pipeline.batch import EpisodeBatch
+from data_pipeline.episodes import EpisodeBatch, Plan, resolve_fold, started, stream
 from data_pipeline.errors import UserError
-from data_pipeline.folds import resolve_fold
-from data_pipeline.plan import Plan
 from data_pipeline.settings import validate
 from data_pipeline.store import Store
-from data_pipeline.stream import started, stream
 from distributed.assembly import build_module, total_steps, validation_rows
-from distributed.bad_steps import Observations, blame
-from distributed.checkpoint import (
-    Identity,
-    TrainingState,
-    checkpoints,
-    load_checkpoint,
-    prune_checkpoints,
-    save_checkpoint,
-)
 from distributed.engine import (
     full_moments,
     full_parameters,
@@ -55,15 +43,23 @@ from distributed.engine import (
     start_engine,
     start_process_group,
 )
-from distributed.epoch_end import SCORE, epoch_figures
 from distributed.failures import told
-from distributed.length import continued
+from distributed.monitoring import Observations, Watch, apply_adjustments, blame, numbers
 from distributed.process_group import require_gpu
-from distributed.records import Records
-from distributed.responses import apply_adjustments
-from distributed.runs import Tenure, written
+from distributed.run_folder import (
+    Identity,
+    Records,
+    Tenure,
+    TrainingState,
+    checkpoints,
+    continued,
+    load_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+    written,
+)
 from distributed.settings import RunSettings
-from distributed.watch import Watch, numbers
+from evaluation import SCORE, epoch_figures
 from model.objective import TrainingModule
 
 Agreed = TypeVar("Agreed")

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from data_pipeline.errors import UserError, command_line
-from distributed.table_formats import Format
+from distributed.prediction import Format
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -53,7 +53,7 @@ def main(
     from data_pipeline.settings_text import require_settings_text
     from data_pipeline.store_folder import require_store
     from distributed.command_checks import require_new
-    from distributed.identities import require_export, require_record
+    from distributed.run_folder import require_export, require_record
 
     require_new(out, overwrite)
     if [store, pairs, yaml].count(None) != 2:
@@ -73,11 +73,22 @@ def main(
     from rich.console import Console
 
     from data_pipeline.settings import load, validate
-    from data_pipeline.store_settings import StoreSettings
-    from distributed.executors import in_process, on_ray
-    from distributed.prediction import PredictionSettings, predict
-    from distributed.prediction_inputs import both_or_none, one_line, open_model, usable_windows, verified, work_folder
-    from distributed.unlabelled import PairTable, describe_table, ingest_unlabelled
+    from data_pipeline.sources import StoreSettings
+    from distributed.prediction import (
+        PairTable,
+        PredictionSettings,
+        both_or_none,
+        describe_table,
+        in_process,
+        ingest_unlabelled,
+        on_ray,
+        one_line,
+        open_model,
+        predict,
+        usable_windows,
+        verified,
+        work_folder,
+    )
 
     settings = validate(PredictionSettings, {"draws": draws, "support": support, "seed": seed}, "options")
     console, lines = Console(), line or []

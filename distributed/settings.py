@@ -9,12 +9,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from data_pipeline.folds import FoldSettings
-from data_pipeline.plan import EpisodeSettings
+from data_pipeline.episodes import EpisodeSettings, FoldSettings, StreamSettings, SupportSize
 from data_pipeline.settings import Settings
-from data_pipeline.stream import StreamSettings
-from data_pipeline.supports import SupportSize
-from distributed.responses import ResponseSettings
+from distributed.monitoring import ResponseSettings
+from evaluation import ScoringSettings
 from model.episode_model import ModelSettings
 from model.objective import ObjectiveSettings
 
@@ -97,24 +95,6 @@ class TrainSettings(Settings):
     """Times a run recovers from a lost worker or host by itself, from its latest checkpoint; -1: without limit."""
     responses: ResponseSettings = ResponseSettings()
     """What a run does about declared failures (R100-R107)."""
-
-
-class ScoringSettings(Settings):
-    """How pairs are scored outside training: validation, evaluation, prediction."""
-
-    support: int = Field(1024, ge=1, le=4096)
-    """Most pairs in a support set: as many as the line gives, up to this. A line that cannot give the smallest
-    `episodes.support` is refused; the labelled protocol keeps to the largest `episodes.support`: every label counts."""
-    support_draws: int = Field(5, ge=1, le=100)
-    """Support sets drawn per line; scores are means over them."""
-    pairs_per_batch: int = Field(512, ge=1)
-    """Pairs put through the trunk's joint attention at a time."""
-    elements_per_batch: int = Field(256, ge=1)
-    """Elements encoded at a time."""
-    valid_pairs: int = Field(4000, ge=50)
-    """Most validation pairs scored at an epoch's end; more are thinned, the same ones each time."""
-    monitor_pairs: int = Field(1000, ge=0)
-    """Training pairs, and validation pairs under a wrong support set, scored at an epoch's end to monitor; 0: none."""
 
 
 class WorkerSettings(Settings):

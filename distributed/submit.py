@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 PROJECT = Path(__file__).resolve().parents[1]
-CODE = ("data_pipeline", "model", "distributed", "tune", "configs", "bench", "pyproject.toml")
+CODE = ("data_pipeline", "model", "evaluation", "distributed", "tune", "configs", "bench", "pyproject.toml")
 """What of the project travels with a job; stores, runs, environments and everything else stay here."""
 
 LARGEST_CODE_MIB = 100

@@ -48,9 +48,8 @@ def main(
     for sentence in settings.objective.unread():
         print(f"warning: {sentence}", file=sys.stderr)
 
-    from distributed.checkpoint import best_checkpoint, read_state
     from distributed.fold_training import train
-    from distributed.identities import name_of_now, ways_on
+    from distributed.run_folder import best_checkpoint, name_of_now, read_state, ways_on
 
     name = name or name_of_now(settings.fold.test_line)
     with continued_by(lambda: ways_on("run", runs / name)):

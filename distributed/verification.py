@@ -19,11 +19,11 @@ from scipy.special import logit
 
 from data_pipeline.errors import UserError
 from data_pipeline.settings import validate
-from data_pipeline.simulated_truth import read_truth
+from data_pipeline.simulator import read_truth
 from data_pipeline.store import Store
-from distributed.line_views import LineView
-from distributed.records import EPOCHS, read_records
-from distributed.verify import (
+from distributed.run_folder import EPOCHS, read_records
+from evaluation import (
+    LineView,
     Verdict,
     factors_are_recovered,
     gates_are_bimodal,

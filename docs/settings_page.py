@@ -18,11 +18,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from data_pipeline.settings import Settings
-from data_pipeline.simulator_settings import SimulatorSettings
-from data_pipeline.store_settings import StoreSettings
+from data_pipeline.simulator import SimulatorSettings
+from data_pipeline.sources import StoreSettings
 from distributed.settings import RunSettings
-from tune.space import SearchSettings
-from tune.variants import AblationSettings
+from tune.ablation import AblationSettings
+from tune.search_space import SearchSettings
 
 TREES: dict[str, tuple[type[Settings], str]] = {
     "Training": (

@@ -14,17 +14,23 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from data_pipeline.batch import EpisodeBatch
+from data_pipeline.episodes import EpisodeBatch
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
-from model.energy import Energy, EnergySettings, Scores
-from model.environment import LocalEnvironment, SupportEncoder, query_attention
-from model.environment_settings import EnvironmentSettings
+from model.energy import Energy, EnergySettings
+from model.environment import (
+    CompetitionSettings,
+    EnvironmentSettings,
+    LocalEnvironment,
+    Student,
+    SupportEncoder,
+    query_attention,
+)
 from model.erasure import Eraser
 from model.features import DISTANCE_WIDTH, SignalSettings, Standardiser, distance_features
 from model.layers import mlp
-from model.student import CompetitionSettings, Student, StudentView
-from model.trunk import Trunk, TrunkSettings
+from model.scores import Scores, StudentView
+from model.sequence import Trunk, TrunkSettings
 
 
 class ModelSettings(Settings):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.line_sums import line_means, membership, per_pair
+from model.lines import line_means, membership, per_pair
 
 RIDGE = 1e-6
 """Added to the covariance, relative to its mean diagonal, so that whitening exists whatever the rank of z_I."""

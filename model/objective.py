@@ -15,22 +15,16 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from data_pipeline.batch import EpisodeBatch
+from data_pipeline.episodes import EpisodeBatch
 from data_pipeline.settings import Settings
-from model.balancer import BalanceSettings, Seen, Targets
-from model.balancing import Balance, refusals, unread
-from model.competition import Competition
+from model.balancing import Balance, BalanceSettings, Gradients, Seen, Targets, length_ratio, measure, refusals, unread
 from model.curriculum import CurriculumSettings, environment_scale
-from model.energy import Scores
+from model.environment import IdTeacher
 from model.episode_model import EpisodeModel, ModelSettings
-from model.id_teacher import IdTeacher
-from model.line_relations import RelatedLines
-from model.measuring import Gradients, length_ratio, measure
-from model.sparsity import small_share
+from model.lines import RelatedLines
+from model.scores import Scores
 from model.step import Gather, GlobalStep, gather_step
-from model.task_loss import TaskLoss, TaskSettings
-from model.term_registry import TERMS, TermsSettings
-from model.terms import TermSettings, TermValue
+from model.terms import TERMS, Competition, TaskLoss, TaskSettings, TermSettings, TermsSettings, TermValue, small_share
 
 BOUND_TOLERANCE = 1e-5
 """A loss this far below its lower bound is still rounding."""

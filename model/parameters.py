@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from model.adversary import Adversary
+from model.terms import Adversary
 
 SCALARS = {"t": "temperature", "coupling": "coupling"}
 """Parameters with a group of their own: their name in the module that owns them, and the group's role."""

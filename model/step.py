@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from data_pipeline.batch import EpisodeBatch
+from data_pipeline.episodes import EpisodeBatch
 
 Gather = Callable[[Tensor], Tensor]
 """Concatenates all workers' tensors along axis 0; its backward returns W times this worker's slice (W workers whose

@@ -10,8 +10,8 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 PAGE = (PROJECT / "docs/requirements.md").read_text()
 DEFINED = {
-    file.name: set(re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE))
-    for file in (PROJECT / "tests").glob("test_*.py")
+    str(file.relative_to(PROJECT)): set(re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE))
+    for file in (PROJECT / "tests").rglob("test_*.py")
 }
 """Test functions by file."""
 NUMBERS_PER_SECTION = {0: 7, 1: 5, 2: 4, 3: 8, 4: 6, 5: 7, 6: 6, 7: 6, 8: 7, 9: 5, 10: 3, 11: 2, 12: 2, 13: 1}
@@ -35,8 +35,8 @@ def row(number: str) -> list[str]:
 @pytest.mark.parametrize("number", [number for number in T_NUMBERS if number not in LATER])
 def test_every_t_number_has_a_test_of_its_name_where_the_page_says(number: str) -> None:
     prefix = f"test_{number.replace('.', '_')}_"
-    has = {f"tests/{file}" for file, names in DEFINED.items() if any(name.startswith(prefix) for name in names)}
-    named = set(re.findall(r"`(tests/\w+\.py)`", row(number)[2]))
+    has = {file for file, names in DEFINED.items() if any(name.startswith(prefix) for name in names)}
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", row(number)[2]))
     assert named
     assert sorted(named - has) == []
 
@@ -44,7 +44,7 @@ def test_every_t_number_has_a_test_of_its_name_where_the_page_says(number: str) 
 @pytest.mark.parametrize("number", REQUIREMENTS)
 def test_every_requirement_names_its_code_and_a_test_that_exists(number: str) -> None:
     claim, where, shown = row(number)
-    tests = re.findall(r"`tests/(\w+\.py)::(\w+)`", shown)
+    tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", shown)
     assert claim
     assert re.findall(r"`[\w/.]+`", where)
     assert tests

@@ -16,16 +16,63 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from data_pipeline.settings import Settings, load
-from data_pipeline.simulator_settings import SimulatorSettings
-from data_pipeline.store_settings import StoreSettings
+from data_pipeline.simulator.settings import SimulatorSettings
+from data_pipeline.sources.settings import StoreSettings
 from distributed.settings import RunSettings
-from tune.space import SearchSettings
-from tune.variants import AblationSettings
+from tune.ablation.variants import AblationSettings
+from tune.search_space.space import SearchSettings
 
 PROJECT = Path(__file__).resolve().parents[1]
-ROOMS = ("data_pipeline", "model", "distributed", "tune")
-"""In import order: a room imports from itself and from rooms before it."""
-SOURCES = sorted(file for folder in (*ROOMS, "bench", "docs", "tests") for file in (PROJECT / folder).rglob("*.py"))
+FLOORS = ("data_pipeline", "model", "evaluation", "distributed", "tune")
+"""In import order: a folder imports from itself and from folders before it."""
+ARROWS = {
+    "data_pipeline": (
+        "dna errors",
+        "durable settings_text store_folder",
+        "settings",
+        "store",
+        "sources episodes simulator",
+        "ingest inspect_store simulate",
+    ),
+    "model": (
+        "scores step layers features curriculum",
+        "lines",
+        "sequence environment erasure",
+        "energy",
+        "episode_model",
+        "terms",
+        "balancing parameters",
+        "objective",
+    ),
+    "distributed": (
+        "exchange local_ray process_group monitoring",
+        "failures settings",
+        "assembly cluster engine",
+        "run_folder",
+        "prediction verification",
+        "command_checks loop",
+        "fit",
+        "fold_training fold_evaluation",
+        "train evaluate predict export submit",
+    ),
+    "tune": (
+        "command_words",
+        "search_space",
+        "identity scheduling",
+        "ablation",
+        "searching",
+        "search ablate ablation_report",
+    ),
+}
+"""Rooms and the modules beside them, in import order: each imports from itself and from lines before its own."""
+ROOMS = sorted(
+    ".".join(folder.relative_to(PROJECT).parts)
+    for floor in FLOORS
+    for folder in (PROJECT / floor, *(PROJECT / floor).iterdir())
+    if (folder / "__init__.pyi").is_file()
+)
+"""Rooms: what is imported from outside goes through their `__init__`."""
+SOURCES = sorted(file for folder in (*FLOORS, "bench", "docs", "tests") for file in (PROJECT / folder).rglob("*.py"))
 SCRIPTS = [file for file in SOURCES if '\nif __name__ == "__main__":' in file.read_text()]
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
 PRESETS: dict[str, type[Settings]] = {
@@ -43,11 +90,23 @@ NO_MODEL_IMPORTS = {"ray", "deepspeed", "io", "os", "pathlib", "pyarrow", "shuti
 def imports(file: Path) -> Iterator[str]:
     """Dotted names of the modules that `file` imports, anywhere in it."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
+        yield from imports_of(node)
+
+
+def imports_of(node: ast.AST) -> Iterator[str]:
+    """Dotted names of the modules that one statement imports."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"imports are absolute, line {node.lineno} is not"
+        yield node.module or ""
+
+
+def names_from(file: Path, module: str) -> Iterator[str]:
+    """What `file` imports from `module`."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == module:
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: imports are absolute"
-            yield node.module or ""
 
 
 def room_files(room: str) -> list[Path]:
@@ -58,17 +117,64 @@ def names(files: list[Path]) -> list[str]:
     return [str(file.relative_to(PROJECT)) for file in files]
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_import_one_way(room: str) -> None:
-    later = ROOMS[ROOMS.index(room) + 1 :]
-    wrong = [(file.name, name) for file in room_files(room) for name in imports(file) if name.split(".")[0] in later]
+@pytest.mark.parametrize("floor", FLOORS)
+def test_folders_import_one_way(floor: str) -> None:
+    later = FLOORS[FLOORS.index(floor) + 1 :]
+    wrong = [(file.name, name) for file in room_files(floor) for name in imports(file) if name.split(".")[0] in later]
     assert wrong == []
 
 
+@pytest.mark.parametrize("floor", ARROWS)
+def test_rooms_import_one_way(floor: str) -> None:
+    level = {part: at for at, parts in enumerate(ARROWS[floor]) for part in parts.split()}
+    wrong = []
+    for file in room_files(floor):
+        own = file.relative_to(PROJECT / floor).parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        taken = {name.split(".")[1] for name in imports(file) if name.split(".")[0] == floor} - {own}
+        wrong += [(own, part) for part in taken if level[part] >= level[own]]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_says_in_one_sentence_what_it_promises(room: str) -> None:
+    said = ast.get_docstring(ast.parse((PROJECT.joinpath(*room.split(".")) / "__init__.py").read_text()))
+    assert said is not None
+    assert said.count(". ") == 0
+    assert said.endswith(".")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_entered_by_its_door_which_shows_what_others_use_and_no_more(room: str) -> None:
+    folder = PROJECT.joinpath(*room.split("."))
+    used: set[str] = set()
+    past = []
+    for file in SOURCES:
+        if file.is_relative_to(folder) or file.is_relative_to(PROJECT / "tests"):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == room:
+                used |= {alias.name for alias in node.names}
+            past += [file for name in imports_of(node) if name.startswith(f"{room}.") and name not in ROOMS]
+    stub = ast.parse((folder / "__init__.pyi").read_text())
+    shown = {alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert names(past) == []
+    assert shown == used
+
+
 def test_model_takes_only_the_batch_the_dna_code_errors_and_settings_from_the_data_pipeline() -> None:
-    allowed = {f"data_pipeline.{name}" for name in ("batch", "dna", "errors", "settings")}
+    allowed = {f"data_pipeline.{name}" for name in ("dna", "errors", "settings")}
     taken = {name for file in room_files("model") for name in imports(file) if name.split(".")[0] == "data_pipeline"}
-    assert taken <= allowed
+    assert taken - allowed == {"data_pipeline.episodes"}
+    batch = {name for file in room_files("model") for name in names_from(file, "data_pipeline.episodes")}
+    assert batch == {"EpisodeBatch"}
+
+
+@pytest.mark.parametrize("floor", ["model", "evaluation"])
+def test_model_and_evaluation_know_nothing_of_ray_and_deepspeed(floor: str) -> None:
+    taken = {name.split(".")[0] for file in room_files(floor) for name in imports(file)}
+    assert not taken & {"ray", "deepspeed"}
 
 
 def test_model_knows_nothing_of_ray_deepspeed_and_files() -> None:
@@ -92,7 +198,7 @@ def test_text_files_are_read_and_written_as_utf_8() -> None:
     unsaid = [
         f"{file.relative_to(PROJECT)}:{node.lineno}"
         for file in SOURCES
-        if file.parent.name != "tests"
+        if not file.is_relative_to(PROJECT / "tests")
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("read_text", "write_text")
         if "encoding" not in [word.arg for word in node.keywords]
@@ -113,7 +219,7 @@ def test_relative_links_of_a_page_lead_to_files(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_scripts_and_presets_named_on_a_page_exist(page: Path) -> None:
-    folders = "|".join((*ROOMS, "bench", "configs"))
+    folders = "|".join((*FLOORS, "bench", "configs"))
     named = re.findall(rf"(?<![\w./-])(?:{folders})/[\w/.-]*\.(?:py|yaml)\b", page.read_text(encoding="utf-8"))
     assert sorted({path for path in named if not (PROJECT / path).is_file()}) == []
 
@@ -126,7 +232,7 @@ def test_script_run_by_its_path_explains_itself(script: Path, tmp_path: Path) ->
     assert "Usage" in done.stdout
     imported = re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, re.MULTILINE)
     assert [line for line in done.stderr.splitlines() if not line.startswith("import time:")] == []
-    if script.parent.name in ROOMS:
+    if script.parent.name in FLOORS:
         assert not {"ray", "deepspeed", "torch", "pandas"} & set(imported)
 
 

@@ -13,17 +13,17 @@ import pytest
 import torch
 from tiny_training import TINY_RUN, tiny_store
 
-from data_pipeline.batch import EpisodeBatch
-from data_pipeline.folds import resolve_fold
-from data_pipeline.plan import Plan
+from data_pipeline.episodes.batch import EpisodeBatch
+from data_pipeline.episodes.folds import resolve_fold
+from data_pipeline.episodes.plan import Plan
+from data_pipeline.episodes.reader import collate, gather, plan_steps
 from data_pipeline.settings import load
-from data_pipeline.store import Store
-from data_pipeline.stream import collate, gather, plan_steps
+from data_pipeline.store.store import Store
 from distributed.assembly import build_module
+from distributed.monitoring.watch import Watch, WatchState, numbers
 from distributed.settings import RunSettings
-from distributed.watch import Watch, WatchState, numbers
-from model.alarms import Event
-from model.id_teacher import IdTeacher
+from evaluation.alarms import Event
+from model.environment.id_teacher import IdTeacher
 from model.objective import TrainingModule
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs/train"

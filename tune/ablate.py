@@ -49,7 +49,7 @@ def main(
     require_store(store)
     require_unclaimed("ablation", runs, name, resume, "ablation.json")
     # These take seconds to import; --help and mistakes in the call are answered before.
-    from tune.variants import DEFAULT, load_variants, resolve
+    from tune.ablation import DEFAULT, load_variants, resolve
 
     given = list(overrides or []) + [f"workers.count={workers}"] * bool(workers)
     chosen = load_variants(variants, names_of(only))
@@ -59,10 +59,8 @@ def main(
     from rich.console import Console
 
     from distributed.fold_training import open_verified
-    from distributed.identities import name_of_now, ways_on
-    from tune.ablating import ablate, describe
-    from tune.ablation_folds import choose_folds
-    from tune.ablation_summary import hand_out
+    from distributed.run_folder import name_of_now, ways_on
+    from tune.ablation import ablate, choose_folds, describe, hand_out
 
     folder = runs / (name or name_of_now(variants.stem))
     opened = open_verified(store)

@@ -25,13 +25,13 @@ def main(
     draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=100, max=100_000)] = 1000,
 ) -> None:
     """Write and print the table of an ablation."""
-    from distributed.identities import require_record
+    from distributed.run_folder import require_record
 
     require_record("ablation", ablation, "ablation.json")
     # These take seconds to import; --help and mistakes in the call are answered before.
     from rich.console import Console
 
-    from tune.ablation_summary import hand_out
+    from tune.ablation import hand_out
 
     hand_out(ablation, Console(width=140), draws)
 

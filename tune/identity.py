@@ -2,7 +2,7 @@
 
     RUNS/NAME/search.json       store, space, folds, run settings, versions
     RUNS/NAME/study.journal     Optuna's storage: every trial, its point, its scores, how it ended
-    RUNS/NAME/runs/             one run per trial and inner fold, `trial-0007-LINE`, as distributed/runs.py describes
+    RUNS/NAME/runs/             one run per trial and inner fold, `trial-0007-LINE`, see distributed/run_folder/runs.py
     RUNS/NAME/trials.parquet, best.yaml, *.png, tune/
 
 Starting a search whose name exists is an error unless it is resumed, and resuming asks that everything that decides a
@@ -19,10 +19,9 @@ from data_pipeline.durable import write_durably
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
 from data_pipeline.store import Store
-from distributed.identities import check_name, read_record_of
-from distributed.runs import versions
+from distributed.run_folder import check_name, read_record_of, versions
 from distributed.settings import RunSettings
-from tune.space import SearchSettings
+from tune.search_space import SearchSettings
 
 FREE_TO_CHANGE = ("search.trials", "run.engine.", "run.workers.", "run.stream.", "run.train.max_failures",
                   "run.train.log_every", "run.train.keep_best", "run.train.checkpoint_every")  # fmt: skip

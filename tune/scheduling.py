@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 from data_pipeline.errors import UserError
 from distributed.cluster import join_ray, needed_cpus, resolve_device
 from distributed.settings import RunSettings
-from tune.study import FoldScore, SearchStudy
+from tune.search_space import FoldScore, SearchStudy
 
 
 class StudySearcher(Searcher):

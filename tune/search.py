@@ -47,7 +47,7 @@ def main(
     # These take seconds to import; --help and mistakes in the call are answered before.
     from data_pipeline.settings import load
     from distributed.settings import RunSettings
-    from tune.space import load_space
+    from tune.search_space import load_space
 
     given = list(overrides or [])
     own = [item.removeprefix("search.") for item in given if item.startswith("search.")]
@@ -59,7 +59,7 @@ def main(
     import optuna
     from rich.console import Console
 
-    from distributed.identities import name_of_now, ways_on
+    from distributed.run_folder import name_of_now, ways_on
     from tune.identity import read_search
     from tune.searching import hand_out, search
 

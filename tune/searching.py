@@ -14,32 +14,36 @@ import ray.tune
 from rich.console import Console
 from tqdm import tqdm
 
+from data_pipeline.episodes import Plan, resolve_fold
 from data_pipeline.errors import UserError
-from data_pipeline.folds import resolve_fold
-from data_pipeline.plan import Plan
 from data_pipeline.store import Store
 from distributed.assembly import total_steps
 from distributed.cluster import SPARE_CPUS
 from distributed.failures import failure_of
 from distributed.fold_training import check_model, open_verified
-from distributed.identities import ways_on
-from distributed.runs import held
+from distributed.run_folder import held, ways_on
 from distributed.settings import RunSettings
 from tune.identity import RUNS, claim_search
-from tune.plots import plot_history, plot_settings
-from tune.results import (
+from tune.scheduling import StudyScheduler, StudySearcher, trial_capacity
+from tune.search_space import (
     FEWEST_FOR_IMPORTANCE,
+    SearchSettings,
+    SearchStudy,
+    TrialTask,
+    distributions,
+    economical,
+    fold_settings,
     importances,
+    plot_history,
+    plot_settings,
     printed_table,
     ranked,
+    run_trial,
+    searched_terms,
     trial_table,
     write_preset,
     write_table,
 )
-from tune.scheduling import StudyScheduler, StudySearcher, trial_capacity
-from tune.space import SearchSettings, distributions, searched_terms
-from tune.study import SearchStudy
-from tune.trial import TrialTask, economical, fold_settings, run_trial
 
 
 def search(

@@ -1,0 +1,6 @@
+"""A store and a fold in, batches of episodes out: which ones is a pure function of the plan, not of who reads them."""
+
+import lazy_loader
+
+# What __init__.pyi names, each imported when it is first asked for: a command must not wait for what it does not use.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

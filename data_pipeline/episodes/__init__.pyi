@@ -1,0 +1,17 @@
+from .batch import EpisodeBatch as EpisodeBatch
+from .folds import Fold as Fold
+from .folds import FoldSettings as FoldSettings
+from .folds import Zone as Zone
+from .folds import resolve_fold as resolve_fold
+from .plan import EpisodeSettings as EpisodeSettings
+from .plan import Plan as Plan
+from .reader import StreamSettings as StreamSettings
+from .reader import collate as collate
+from .reader import gather as gather
+from .reader import plan_steps as plan_steps
+from .reader import started as started
+from .reader import stream as stream
+from .supports import Served as Served
+from .supports import SupportSize as SupportSize
+from .supports import draw_supports as draw_supports
+from .supports import support_labels as support_labels

@@ -1,0 +1,8 @@
+"""Files that people have in, rows of a store out: every line becomes a pair, is merged, is put into quarantine, or is
+counted as passed over.
+"""
+
+import lazy_loader
+
+# What __init__.pyi names, each imported when it is first asked for: a command must not wait for what it does not use.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,6 @@
+"""Rows in, Arrow shards with a manifest out, and back: whoever reads them can trust every byte."""
+
+import lazy_loader
+
+# What __init__.pyi names, each imported when it is first asked for: a command must not wait for what it does not use.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

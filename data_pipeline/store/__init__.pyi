@@ -1,0 +1,13 @@
+from .report import print_ingest_summary as print_ingest_summary
+from .report import print_summary as print_summary
+from .store import KINDS as KINDS
+from .store import STRANDS as STRANDS
+from .store import Columns as Columns
+from .store import ElementTable as ElementTable
+from .store import Kind as Kind
+from .store import Manifest as Manifest
+from .store import Store as Store
+from .store import read_manifest as read_manifest
+from .store import sha256_of as sha256_of
+from .summary import summarise as summarise
+from .writer import StoreWriter as StoreWriter

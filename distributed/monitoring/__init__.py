@@ -1,0 +1,6 @@
+"""Figures of a step or an epoch in; alarms, responses and the blame for a bad step out."""
+
+import lazy_loader
+
+# What __init__.pyi names, each imported when it is first asked for: a command must not wait for what it does not use.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,6 @@
+"""A model and pairs of a line nobody measured in, a table of scores out, in this process or as Ray Data tasks."""
+
+import lazy_loader
+
+# What __init__.pyi names, each imported when it is first asked for: a command must not wait for what it does not use.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,255 @@
+"""A model ready to score: its tensors, what it expects of its input, and where it comes from.
+
+    model.safetensors   parameters and buffers of the EpisodeModel; no loss heads, no optimiser
+    model.json          settings, inputs, windows, support size, calibration, origin, sha256 of all that
+
+It is read from an export (that folder) or from a run's best checkpoint; both give the same tensors. Nothing is
+unpickled, and an export needs neither its run nor its store. Opening costs one pass over the tensors for the digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from data_pipeline.durable import draft_of, publish, remove_dead_drafts, write_durably
+from data_pipeline.episodes import SupportSize
+from data_pipeline.errors import UserError
+from data_pipeline.settings import Settings, validate
+from data_pipeline.store import Kind, read_manifest
+from distributed.run_folder import (
+    DESCRIPTION,
+    RunRecord,
+    TrainingState,
+    best_checkpoint,
+    load_checkpoint,
+    read_record,
+    require_export,
+)
+from distributed.settings import RunSettings
+from evaluation import Calibration, Criterion
+from model.episode_model import EpisodeModel, ModelSettings
+
+FORMAT_VERSION = 1
+TENSORS = "model.safetensors"
+_MODEL = "model."
+"""Prefix of the EpisodeModel's tensors in a checkpoint; the rest is loss heads."""
+
+
+class FrozenCalibration(Settings):
+    """Calibration.to_dict() of the validation line; probability = sigmoid(logit / temperature + bias)."""
+
+    temperature: float = Field(gt=0)
+    """Divides the logit."""
+    bias: float
+    """Added after that."""
+    threshold: float = Field(ge=0, le=1)
+    """A pair is called at this probability and above."""
+    criterion: Criterion
+    """What the threshold maximised on the validation line."""
+
+
+class Origin(Settings):
+    """Where a model comes from."""
+
+    run: str
+    """Name of the run."""
+    checkpoint: str
+    """Folder name of its best checkpoint."""
+    step: int
+    """Steps trained."""
+    score: float
+    """Validation macro average precision of the checkpoint; -1 where none was computed."""
+    store: str
+    """Checksum of the store trained on."""
+    fold: str
+    """Identity of the fold."""
+    versions: dict[str, str]
+    """Of Python and the libraries the run was trained with."""
+
+
+class ModelDescription(Settings):
+    """The content of `model.json`: all that a prediction must know beside the tensors."""
+
+    format_version: int
+    """Version of this layout; readers refuse any other."""
+    model: ModelSettings
+    """Shape and arithmetic (precision) of the model."""
+    windows: dict[Kind, int]
+    """Bases per enhancer and promoter that it was trained on; 0 without sequence."""
+    support: int = Field(ge=1)
+    """Fewest pairs in a support set: the smallest trained with."""
+    support_bound: int = Field(0, ge=0)
+    """Most pairs in a support set; 0, as in exports of before there was one: always `support`."""
+    signal_names: list[str]
+    """Signal tracks it expects, in order."""
+    line_features: int = Field(ge=0)
+    """F, numbers in a line's feature vector."""
+    train_lines: list[str]
+    """Cell lines it was trained on."""
+    calibration: FrozenCalibration | None
+    """Calibration frozen on the validation line; null: the run was not evaluated."""
+    origin: Origin
+    """Where it comes from."""
+    tensors_sha256: str = ""
+    """Digest of `model.safetensors`."""
+    checksum: str = ""
+    """sha256 over everything above."""
+
+    @property
+    def support_in_use(self) -> SupportSize:
+        """Size of the supports that pairs are scored with."""
+        return SupportSize(self.support, self.support_bound or self.support)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A description and the tensors by name, on the CPU."""
+
+    description: ModelDescription
+    tensors: dict[str, Tensor]
+    where: str
+    """Folder they were read from, for messages."""
+
+    def build(self) -> EpisodeModel:
+        """The model in evaluation mode, on the GPU if there is one; raises `UserError` if tensors do not fit."""
+        own = self.description
+        model = EpisodeModel(own.model, len(own.signal_names), own.line_features, len(own.train_lines))
+        try:
+            model.load_state_dict(self.tensors)
+        except RuntimeError as error:
+            raise UserError(
+                f"the tensors in {self.where} do not fit this program's model of the same settings; "
+                "use the version of prism-epi that wrote them, or export the run again"
+            ) from error
+        return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def open_run(run: Path) -> Deployment:
+    """The best checkpoint of `run`, with the calibration of its report if it was evaluated.
+
+    Raises `UserError` where run, checkpoint, or the manifest of the store it was trained on is missing or damaged.
+    """
+    record = read_record(run)
+    checkpoint = best_checkpoint(run)
+    tensors, _, state = load_checkpoint(checkpoint)
+    settings = validate(RunSettings, state.settings, str(checkpoint))
+    description = ModelDescription(
+        format_version=FORMAT_VERSION,
+        model=settings.model,
+        windows=_windows(run, record, state),
+        support=settings.support_in_use.least,
+        support_bound=settings.support_in_use.most,
+        signal_names=state.signal_names,
+        line_features=state.inputs["line_features"],
+        train_lines=state.train_lines,
+        calibration=_calibration(run, checkpoint.name),
+        origin=Origin(
+            run=run.resolve().name,
+            checkpoint=checkpoint.name,
+            step=state.step,
+            score=state.score,
+            store=state.identity.store,
+            fold=state.identity.fold,
+            versions=record.versions,
+        ),
+    )
+    own = {name.removeprefix(_MODEL): value for name, value in tensors.items() if name.startswith(_MODEL)}
+    return Deployment(_sealed(description, _serialised(own)), own, str(checkpoint))
+
+
+def write_export(deployment: Deployment, out: Path) -> None:
+    """Write `deployment` as the new folder `out`, visible in one rename; raises `UserError` if `out` exists."""
+    if out.exists():
+        raise UserError(f"{out} exists already; give another --out or remove it first")
+    partial = draft_of(out)
+    tensors = _serialised(deployment.tensors)
+    description = _sealed(deployment.description, tensors)
+    try:
+        partial.mkdir(parents=True)
+        remove_dead_drafts(out)
+        write_durably(partial / TENSORS, tensors)
+        write_durably(partial / DESCRIPTION, description.model_dump_json(indent=1).encode())
+        publish(partial, out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; give an --out in a writable folder") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def open_export(folder: Path) -> Deployment:
+    """Read an export; raises `UserError` where it is missing, damaged, or of another format version."""
+    file = require_export(folder)
+    description = _described(file)
+    tensors = folder / TENSORS
+    content = tensors.read_bytes() if tensors.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != description.tensors_sha256:
+        raise UserError(f"{tensors} is missing or damaged (its sha256 differs); copy or export the model again")
+    try:
+        return Deployment(description, load(content), str(folder))
+    except SafetensorError as error:
+        raise UserError(f"{tensors} cannot be read ({error}); export the model again") from error
+
+
+def _serialised(tensors: dict[str, Tensor]) -> bytes:
+    return save({name: value.contiguous() for name, value in tensors.items()})
+
+
+def _sealed(description: ModelDescription, tensors: bytes) -> ModelDescription:
+    named = description.model_copy(update={"tensors_sha256": hashlib.sha256(tensors).hexdigest()})
+    return named.model_copy(update={"checksum": _checksum(named.model_dump(mode="json"))})
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    """Digest of the content of a `model.json` as it stands there.
+
+    Not of what this program makes of it, which would change with every setting that a later version adds.
+    """
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _described(file: Path) -> ModelDescription:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is damaged ({error}); copy or export the model again") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise UserError(f"{file} has format version {version}, this program reads {FORMAT_VERSION}; export again")
+    if content.get("checksum") != _checksum(content):
+        raise UserError(f"{file} does not match its own checksum; copy or export the model again")
+    return validate(ModelDescription, content, str(file))
+
+
+def _windows(run: Path, record: RunRecord, state: TrainingState) -> dict[Kind, int]:
+    manifest = read_manifest(Path(record.store))
+    if manifest.checksum != state.identity.store:
+        raise UserError(
+            f"store {record.store} is not the one that run {run} was trained on, so the windows of its elements are "
+            "not known; restore the store"
+        )
+    return manifest.windows
+
+
+def _calibration(run: Path, checkpoint: str) -> FrozenCalibration | None:
+    """What `evaluate` froze for this very checkpoint; a report of another one says nothing about it."""
+    report, file = run / "report" / "report.json", run / "report" / "calibration.json"
+    if not report.is_file() or not file.is_file():
+        return None
+    try:
+        evaluated = json.loads(report.read_text(encoding="utf-8"))["context"]["checkpoint"]
+        calibration = Calibration.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"the report in {run / 'report'} is damaged ({error!r}); evaluate the run again") from error
+    return FrozenCalibration(**calibration.to_dict()) if evaluated == checkpoint else None

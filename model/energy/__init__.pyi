@@ -1,0 +1,2 @@
+from .energy import Energy as Energy
+from .energy import EnergySettings as EnergySettings

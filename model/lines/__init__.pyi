@@ -1,0 +1,15 @@
+from .line_relations import Kind as Kind
+from .line_relations import LineDistances as LineDistances
+from .line_relations import RelatedLines as RelatedLines
+from .line_relations import Relation as Relation
+from .line_relations import related as related
+from .line_ring import LineMemory as LineMemory
+from .line_ring import Remembered as Remembered
+from .line_sums import line_means as line_means
+from .line_sums import membership as membership
+from .line_sums import per_pair as per_pair
+from .running_mean import LineMeans as LineMeans
+from .running_mean import RunningMean as RunningMean
+from .running_mean import RunningScale as RunningScale
+from .score_bank import KeyedMeans as KeyedMeans
+from .score_bank import ScoreBank as ScoreBank

@@ -1,0 +1,2 @@
+from .trunk import Trunk as Trunk
+from .trunk import TrunkSettings as TrunkSettings

@@ -1,0 +1,87 @@
+"""Loss terms: what every term receives and returns, and the settings each one shares.
+
+A term is an `nn.Module` that maps a global step and its scores to a `TermValue`; it declares a lower bound that is
+checked at run time (algorithms.md 1.4) and takes its weight from the balancer. `objective.TERMS` lists them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from data_pipeline.settings import Settings
+from model.scores import Scores
+from model.step import GlobalStep
+
+ValueKind = Literal["positive", "vanishing", "signed", "adversarial"]
+"""What a loss's value means to a balancer that looks at values.
+
+`positive`: it stays above zero and lower is better. `vanishing`: it can reach 0. `signed`: it can be negative.
+`adversarial`: an adversary's loss, whose good end is chance.
+"""
+
+
+class TermSettings(Settings):
+    """Weight of one loss term beside the task loss, whose weight is 1."""
+
+    on: bool = True
+    """Whether the term exists at all."""
+    weight: float = Field(default=0.5, ge=0.0, le=100.0)
+    """Weight at `start` under balance.mode=fixed_ramp."""
+    ramp: float = Field(default=0.0, ge=0.0, le=100.0)
+    """Added to the weight per epoch after `start`."""
+    cap: float = Field(default=4.0, ge=0.0, le=100.0)
+    """Largest weight under fixed_ramp."""
+    ratio: float = Field(default=0.5, ge=0.0, le=10.0)
+    """Under gradnorm_ema: the term's gradient norm at the shared representation, relative to the task's."""
+    start: float = Field(default=2.0, ge=0.0, le=10000.0)
+    """Epoch from which the term counts; it is computed and logged before."""
+
+    @property
+    def value_kind(self) -> ValueKind:
+        """What the loss's value means to a balancer that looks at values; a term says so where 0 is not its end."""
+        return "vanishing"
+
+    def growth_at(self, epoch: float) -> float:
+        """Share of its strength the term has at a (fractional) epoch, whatever the balancer: 1, or a ramp up to it."""
+        return 1.0
+
+    def weight_at(self, epoch: float) -> float:
+        """Weight under fixed_ramp at a (fractional) epoch."""
+        return 0.0 if epoch < self.start else min(self.cap, self.weight + self.ramp * (epoch - self.start))
+
+    def ratio_at(self, epoch: float) -> float:
+        """Target gradient ratio at a (fractional) epoch."""
+        return 0.0 if epoch < self.start else self.ratio
+
+
+@dataclass(frozen=True)
+class TermValue:
+    """What a term says about a step."""
+
+    loss: Tensor
+    """() the term; its gradient at the shared representation is what the balancer measures."""
+    own: Tensor | None = None
+    """() the same loss on detached inputs, for a term with an adversary of its own: it keeps the adversary's rate of
+    learning at 1 whatever the term's weight."""
+    strength: Tensor | None = None
+    """() share of its coefficient the term keeps in this step, without gradient; None: all of it. A rule that measures
+    gradients would undo what a term does to its own, so this multiplies what the rule gives; weight and gradient share
+    are reported without it, or a term at its end would look drowned."""
+    report: dict[str, Tensor] = field(default_factory=dict)
+    """Detached () monitors, named without the term."""
+
+
+class LossTerm(nn.Module, ABC):
+    """Base of all terms: `forward(step, scores, epoch) -> TermValue`."""
+
+    lower_bound: float
+    """No value below this is right."""
+
+    @abstractmethod
+    def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
+        """The term's value on a global step; `epoch` is fractional."""

@@ -1,0 +1,125 @@
+"""Claims about temperature scaling, calibration error and the threshold (algorithms.md 9)."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from data_pipeline.errors import UserError
+from evaluation import metrics
+from evaluation.calibration import (
+    Calibration,
+    CalibrationSettings,
+    choose_threshold,
+    expected_calibration_error,
+    fit_calibration,
+    fit_platt,
+    fit_temperature,
+    negative_log_likelihood,
+    reliability,
+)
+
+
+def calibrated(n=200_000, spread=1.5, offset=0.0):
+    """Labels drawn from the logits themselves."""
+    generator = np.random.default_rng(3)
+    logits = generator.normal(offset, spread, n)
+    return (generator.random(n) < expit(logits)).astype(np.int8), logits
+
+
+def test_T9_1_temperature_recovers_a_factor_of_three():
+    labels, logits = calibrated()
+    assert fit_temperature(labels, 3 * logits) == pytest.approx(3.0, abs=0.05)
+
+
+def test_T9_1_calibration_leaves_ranking_metrics_unchanged():
+    labels, logits = calibrated(5000)
+    scaled = fit_calibration(labels, 3 * logits + 1).apply(3 * logits + 1)
+    assert metrics.average_precision(labels, scaled) == metrics.average_precision(labels, logits)
+    assert metrics.auroc(labels, scaled) == metrics.auroc(labels, logits)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_T9_1_calibration_is_never_worse_than_the_identity_on_its_fit_set(seed):
+    generator = np.random.default_rng(seed)
+    labels = np.append([0, 1], generator.random(60) < 0.3)
+    logits = generator.normal(0, 10.0 ** generator.uniform(-3, 2), 62) + generator.normal()
+    temperature = fit_temperature(labels, logits)
+    platt, bias = fit_platt(labels, logits)
+    identity, scaled = negative_log_likelihood(labels, logits), negative_log_likelihood(labels, logits / temperature)
+    assert scaled <= identity
+    assert negative_log_likelihood(labels, logits / platt + bias) <= scaled
+
+
+def test_platt_recovers_scale_and_intercept():
+    labels, logits = calibrated()
+    temperature, bias = fit_platt(labels, 3 * logits + 1)
+    assert (temperature, bias) == pytest.approx((3.0, -1 / 3), abs=0.05)
+
+
+def test_T9_2_constant_prevalence_is_calibrated_whatever_the_bins():
+    labels = np.repeat([1, 0], [30, 70])
+    for binning in ("width", "mass"):
+        assert expected_calibration_error(labels, np.full(100, 0.3), binning=binning) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("binning", ["width", "mass"])
+def test_T9_2_calibration_error_of_calibrated_and_of_tripled_logits(binning):
+    labels, logits = calibrated()
+    assert expected_calibration_error(labels, expit(logits), binning=binning) < 0.005
+    assert expected_calibration_error(labels, expit(3 * logits), binning=binning) == pytest.approx(0.149, abs=0.005)
+
+
+def test_calibration_error_of_no_pairs_is_undefined():
+    assert np.isnan(expected_calibration_error([], []))
+
+
+def test_certain_predictions_have_a_bin():
+    assert reliability([0, 1], [0.0, 1.0]).tolist() == [[0, 1], [0, 1], [1, 1]]
+
+
+def test_f1_threshold_of_calibrated_probabilities_is_half_the_best_f1():
+    labels, logits = calibrated(offset=-1.5)
+    p = expit(logits)
+    threshold = choose_threshold(labels, p, "f1")
+    assert threshold == pytest.approx(metrics.threshold_metrics(labels, p, threshold)["f1"] / 2, abs=0.02)
+
+
+def test_mcc_threshold_is_the_best_of_all_cuts():
+    labels, logits = calibrated(200)
+    p = np.round(expit(logits), 2)
+    chosen = metrics.threshold_metrics(labels, p, choose_threshold(labels, p, "mcc"))["mcc"]
+    assert chosen == pytest.approx(max(metrics.threshold_metrics(labels, p, cut)["mcc"] for cut in p))
+
+
+def test_break_even_threshold_balances_precision_and_recall():
+    labels, logits = calibrated(5000)
+    row = metrics.threshold_metrics(labels, expit(logits), choose_threshold(labels, expit(logits), "break_even"))
+    assert row["precision"] == pytest.approx(row["recall"], abs=1e-3)
+
+
+def test_threshold_between_neighbouring_floats_keeps_the_lower_one_out():
+    low = 0.3
+    high = np.nextafter(low, 1)
+    assert low < choose_threshold([1, 0, 0], [high, low, low]) <= high
+
+
+def test_constant_probabilities_have_a_threshold():
+    assert choose_threshold([1, 0, 0], [0.4, 0.4, 0.4]) == 0.4
+
+
+def test_validation_pairs_of_one_class_are_refused():
+    with pytest.raises(UserError, match="3 validation pairs do not hold both labels"):
+        fit_calibration([0, 0, 0], [0.1, 0.2, 0.3])
+
+
+def test_calibration_round_trips_through_its_dictionary():
+    labels, logits = calibrated(500)
+    fitted = fit_calibration(labels, logits, CalibrationSettings(criterion="f1", bias=False))
+    assert Calibration.from_dict(fitted.to_dict()) == fitted
+    assert (fitted.criterion, fitted.bias) == ("f1", 0.0)
+
+
+@pytest.mark.parametrize("change", [{"temperature": 0.0}, {"criterion": "luck"}, {"extra": 1}])
+def test_a_dictionary_that_is_no_calibration_is_refused(change):
+    with pytest.raises(UserError, match="calibration"):
+        Calibration.from_dict(Calibration().to_dict() | change)
