@@ -10,9 +10,10 @@ Cost: step 4 passes K+1 times through the heads, never through the trunk.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from data_pipeline.episodes import EpisodeBatch
@@ -24,7 +25,18 @@ from model.episode_model import EpisodeModel, ModelSettings
 from model.lines import RelatedLines
 from model.scores import Scores
 from model.step import Gather, GlobalStep, gather_step
-from model.terms import TERMS, Competition, TaskLoss, TaskSettings, TermSettings, TermsSettings, TermValue, small_share
+from model.terms import (
+    TERMS,
+    WALLED,
+    Competition,
+    TaskLoss,
+    TaskSettings,
+    TermSettings,
+    TermsSettings,
+    TermValue,
+    WalledSettings,
+    small_share,
+)
 
 BOUND_TOLERANCE = 1e-5
 """A loss this far below its lower bound is still rounding."""
@@ -37,6 +49,8 @@ class ObjectiveSettings(Settings):
     """The query loss."""
     terms: TermsSettings = TermsSettings()
     """Further loss terms."""
+    start: float = Field(default=2.0, ge=0.0, le=10000.0)
+    """Epoch from which loss terms count that do not say so themselves."""
     balance: BalanceSettings = BalanceSettings()
     """How they are weighted."""
     curriculum: CurriculumSettings = CurriculumSettings()
@@ -44,16 +58,24 @@ class ObjectiveSettings(Settings):
 
     @model_validator(mode="after")
     def _balanced(self) -> ObjectiveSettings:
-        if sentences := refusals(self.balance, self._by_name()):
+        if sentences := refusals(self.balance, self.policies()):
             raise ValueError("; ".join(sentences))
         return self
 
     def unread(self) -> list[str]:
         """Sentences about strengths of terms that were set and that the balance mode does not read; usually none."""
-        return unread(self.balance, self._by_name())
+        return unread(self.balance, self.policies())
 
-    def _by_name(self) -> dict[str, TermSettings]:
-        return {name: getattr(self.terms, name) for name in TERMS}
+    def policies(self) -> dict[str, TermSettings]:
+        """Settings of all terms that a balancer weighs, by name, with their starts."""
+        return {name: self._begun(getattr(self.terms, name)) for name in TERMS}
+
+    def walled(self) -> dict[str, WalledSettings]:
+        """Settings of the losses behind a firewall, by name, with their starts."""
+        return {name: self._begun(getattr(self.terms, name)) for name in WALLED}
+
+    def _begun(self, own: Any) -> Any:
+        return own if own.start is not None else own.model_copy(update={"start": self.start})
 
 
 class TrainingModule(nn.Module):
@@ -77,10 +99,9 @@ class TrainingModule(nn.Module):
         teacher = settings.environment.id_teacher
         self.teacher = IdTeacher(teacher, lines, settings.environment.width) if teacher.on else None
         self.task = TaskLoss(objective.task)
-        self.competition = _competition(settings, lines)
-        wanted = {name: getattr(objective.terms, name) for name in TERMS}
-        self.policies: dict[str, TermSettings] = {name: own for name, own in wanted.items() if own.on}
-        terms = {name: TERMS[name](own, settings, lines) for name, own in self.policies.items()}
+        self.competition = _competition(settings, objective, lines)
+        self.policies = {name: own for name, own in objective.policies().items() if own.on}
+        terms = {name: TERMS[name].of(own, settings, lines) for name, own in self.policies.items()}
         self.terms = nn.ModuleDict(terms)
         self.bounds = {name: term.lower_bound for name, term in terms.items()}
         self.balance = Balance(objective.balance, len(self.terms))
@@ -119,7 +140,7 @@ class TrainingModule(nn.Module):
                 return total, report
             # Beside the balanced sum: behind its firewall it has no gradient that could be balanced.
             rival = self.competition(world, scores, epoch)
-            report |= _competition_report(total, rival, epoch >= self.competition.settings.start)
+            report |= _competition_report(total, rival, epoch >= self.competition.begins)
             if self.balance.measures(step) and task.requires_grad and self.model.student is not None:
                 # Where both arrive: no shared place is behind the firewall, the student is.
                 share = length_ratio(rival.loss, task, list(self.model.student.parameters()))
@@ -225,9 +246,11 @@ class TrainingModule(nn.Module):
         return {name: value.detach() for name, value in report.items()}
 
 
-def _competition(settings: ModelSettings, lines: int) -> Competition | None:
-    shape = settings.trunk.shape
-    return Competition(settings.competition, shape.width if shape else 0, lines) if settings.competition.on else None
+def _competition(settings: ModelSettings, objective: ObjectiveSettings, lines: int) -> Competition | None:
+    if not settings.competition.on:
+        return None
+    shape, walled = settings.trunk.shape, objective.walled()
+    return Competition(settings.competition, walled["pull"], walled["push"], shape.width if shape else 0, lines)
 
 
 def _competition_report(total: Tensor, value: TermValue, acts: bool) -> dict[str, Tensor]:

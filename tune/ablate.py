@@ -49,12 +49,14 @@ def main(
     require_store(store)
     require_unclaimed("ablation", runs, name, resume, "ablation.json")
     # These take seconds to import; --help and mistakes in the call are answered before.
-    from tune.ablation import DEFAULT, load_variants, resolve
+    from tune.ablation import DEFAULT, distinct, load_variants, resolve
 
     given = list(overrides or []) + [f"workers.count={workers}"] * bool(workers)
     chosen = load_variants(variants, names_of(only))
     settings = {DEFAULT: resolve(None, config or [], given)}
     settings |= {variant.name: resolve(variant, config or [], given) for variant in chosen}
+    chosen = distinct(chosen, settings)
+    settings = {name: settings[name] for name in (DEFAULT, *(variant.name for variant in chosen))}
 
     from rich.console import Console
 

@@ -101,9 +101,10 @@ def check_folds(store: Store, search: SearchSettings, settings: RunSettings, lin
         check_model(store, fold, own)
         epochs = total_steps(plan, own) / plan.steps_per_epoch
         for name, term in searched_terms(search, settings).items():
-            if term.start >= epochs and f"objective.terms.{name}.start" not in search.parameters:
+            starts = {f"objective.terms.{name}.start", "objective.start"}
+            if term.begins >= epochs and not starts & search.parameters.keys():
                 raise UserError(
-                    f"term '{name}' counts from epoch {term.start:g} (objective.terms.{name}.start), and runs end at "
+                    f"term '{name}' counts from epoch {term.begins:g} (objective.terms.{name}.start), and runs end at "
                     f"epoch {epochs:g}: its weight would change nothing; train longer or start it earlier"
                 )
 

@@ -22,14 +22,16 @@ from data_pipeline.settings import Settings
 from model.balancing import acts
 from model.episode_model import ModelSettings
 from model.objective import ObjectiveSettings
+from model.terms import names_of
 
 Name = Literal[
     "interaction", "decoupling", "sparsity", "temperature", "overfit", "fallback", "hard_constraint", "competition"
 ]
 QUIET_EPOCHS = 3
 """Epochs for which a response keeps silent after it answered."""
-DECOUPLING = ("corr", "hsic", "club")
-INVARIANCE = ("grl", "cdan", "irm", "vrex", "dro", "coral", "fishr", *DECOUPLING)
+DECOUPLING = names_of("decoupling")
+INVARIANCE = names_of("invariance", "decoupling")
+SPARSITY = names_of("sparsity")
 LOSS_OF_AP = 0.05
 """Validation AP lost since a mechanism began to act, from which it counts as harmful."""
 
@@ -92,10 +94,9 @@ class Situation:
 
     def acting(self, names: Sequence[str], epochs: int) -> list[str]:
         """Those of the terms `names` that have had a say for at least `epochs`; a monitor of weight 0 never has."""
-        terms, mode = self.objective.terms, self.objective.balance.mode
-        own = {name: getattr(terms, name) for name in names if hasattr(terms, name)}
+        own, mode = self.objective.policies(), self.objective.balance.mode
         since = self.epochs - epochs
-        return [name for name, term in own.items() if term.start <= since and acts(mode, term, self.epochs)]
+        return [name for name in names if own[name].begins <= since and acts(mode, own[name], self.epochs)]
 
 
 @dataclass(frozen=True)
@@ -155,13 +156,13 @@ def _decoupling(now: Situation, made: Adjustments) -> Answer | None:
 
 
 def _sparsity(now: Situation, made: Adjustments) -> Answer | None:
-    if not now.acting(["sparse"], 2) or not now.lost_since(now.objective.terms.sparse.start):
-        return None
-    less = made.emphasis.get("sparse", 1.0) / 2
-    says = (
-        f"validation AP fell since the sparsity term acts: weigh it {less:.3g} times what objective.terms.sparse says"
-    )
-    return Answer(says, made.model_copy(update={"emphasis": {**made.emphasis, "sparse": less}}))
+    for name in now.acting(SPARSITY, 2):
+        if not now.lost_since(now.objective.policies()[name].begins):
+            continue
+        less = made.emphasis.get(name, 1.0) / 2
+        says = f"validation AP fell since {name} acts: weigh it {less:.3g} times what objective.terms.{name} says"
+        return Answer(says, made.model_copy(update={"emphasis": {**made.emphasis, name: less}}))
+    return None
 
 
 def _temperature(now: Situation, made: Adjustments) -> Answer | None:

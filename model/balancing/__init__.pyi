@@ -1,5 +1,3 @@
-from .balance import BALANCERS as BALANCERS
-from .balance import BY_VALUE as BY_VALUE
 from .balance import STRENGTHS as STRENGTHS
 from .balance import Balance as Balance
 from .balance import acting_fields as acting_fields
@@ -9,6 +7,8 @@ from .balance import unread as unread
 from .measuring import Gradients as Gradients
 from .measuring import length_ratio as length_ratio
 from .measuring import measure as measure
-from .rule import BalanceSettings as BalanceSettings
+from .registry import BALANCERS as BALANCERS
+from .registry import BY_VALUE as BY_VALUE
 from .rule import Seen as Seen
 from .rule import Targets as Targets
+from .settings import BalanceSettings as BalanceSettings

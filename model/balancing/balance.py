@@ -2,38 +2,24 @@
 
 Each rule is a pair of pure functions, `init(terms) -> state` and `update(state, seen, targets, settings) ->
 (coefficients, state)`; state is a dict of small tensors that `Balance` keeps in buffers, so it is saved and equal on
-every worker. A new rule is one function in `gradient_rules` or `value_rules`, one line here and one test.
+every worker.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from model.balancing.gradient_rules import ALIGNED, FIXED_RAMP, GRADNORM_EMA, IMTL_G_REP, PCGRAD_PROTECT
-from model.balancing.rule import Balancer, BalanceSettings, Seen, Targets
-from model.balancing.value_rules import DWA, RELOBRALO, UW, VALUE_KINDS
+from model.balancing.registry import BALANCERS
+from model.balancing.rule import Seen, Strength, Targets
+from model.balancing.settings import BalanceSettings
+from model.balancing.value_rules import VALUE_KINDS
 from model.terms import TermSettings
 
-BALANCERS: dict[str, Balancer] = {
-    "fixed_ramp": FIXED_RAMP,
-    "gradnorm_ema": GRADNORM_EMA,
-    "pcgrad_protect": PCGRAD_PROTECT,
-    "imtl_g_rep": IMTL_G_REP,
-    "aligned": ALIGNED,
-    "uw": UW,
-    "dwa": DWA,
-    "relobralo": RELOBRALO,
-}
-"""The rules by name."""
-
-BY_VALUE = ("uw", "dwa", "relobralo")
-"""Rules that look at the values of the losses."""
-
-
-STRENGTHS = ("weight", "ramp", "cap", "ratio")
+STRENGTHS: tuple[Strength, ...] = get_args(Strength)
 """Fields of every term that say how strong it is; each rule reads some of them (a weight of 0 switches off in all)."""
 
 
@@ -43,8 +29,7 @@ def acting_fields(mode: str) -> frozenset[str]:
     Under imtl_g_rep none has: a weight above 0 takes part, whatever it is. Under gradnorm_ema a term that touches no
     shared place (a term on support codes that nothing learns through) falls back on its weight.
     """
-    acting = {"gradnorm_ema": ("ratio",), "imtl_g_rep": ()}
-    return frozenset(acting.get(mode, ("weight", "ramp", "cap")))
+    return frozenset(BALANCERS[mode].reads)
 
 
 def acts(mode: str, term: TermSettings, epoch: float) -> bool:
@@ -55,7 +40,7 @@ def acts(mode: str, term: TermSettings, epoch: float) -> bool:
 
 def refusals(settings: BalanceSettings, terms: Mapping[str, TermSettings]) -> list[str]:
     """Why this balancer cannot take each of the `terms` it cannot take, as sentences; usually none."""
-    if settings.mode not in BY_VALUE:
+    if not BALANCERS[settings.mode].by_value:
         return []
     return [
         f"balance.mode={settings.mode} cannot weight the term '{name}': {VALUE_KINDS[own.value_kind]}; "

@@ -9,12 +9,16 @@ Between measurements the last coefficients hold.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from model.balancing.measuring import Gradients
-from model.balancing.rule import Balancer, BalanceSettings, Seen, State, Targets, with_task
+from model.balancing.rule import Balancer, Seen, State, Targets, with_task
+
+if TYPE_CHECKING:
+    from model.balancing.settings import BalanceSettings
 
 SLACK = 1.2
 """Factor by which the memory of gradnorm_ema may keep a ratio from the one just measured."""
@@ -149,8 +153,17 @@ def alignment(gram: Tensor) -> Tensor:
     return values[kept][0].sqrt() * (vectors * scale) @ vectors.T
 
 
-FIXED_RAMP = Balancer(_fixed_init, _fixed_update)
-GRADNORM_EMA = Balancer(_gradnorm_init, _gradnorm_update)
-PCGRAD_PROTECT = Balancer(_protect_init, _protect_update)
-IMTL_G_REP = Balancer(_solved_init, _imtl_update)
-ALIGNED = Balancer(_solved_init, _aligned_update)
+FIXED_RAMP = Balancer("uses each term's weight", _fixed_init, _fixed_update)
+GRADNORM_EMA = Balancer(
+    "holds each term's gradient at its ratio of the task's", _gradnorm_init, _gradnorm_update, reads=("ratio",)
+)
+PCGRAD_PROTECT = Balancer(
+    "is fixed_ramp with what opposes the task taken out of every term's gradient", _protect_init, _protect_update
+)
+IMTL_G_REP = Balancer(
+    "gives all gradients the same projection on their sum; a weight above 0 takes part, whatever it is",
+    _solved_init,
+    _imtl_update,
+    reads=(),
+)
+ALIGNED = Balancer("makes the gradients orthogonal and equally long", _solved_init, _aligned_update)

@@ -7,10 +7,15 @@ No gradient is needed.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from model.balancing.rule import Balancer, BalanceSettings, Seen, State, Targets, with_task
+from model.balancing.rule import Balancer, Seen, State, Targets, with_task
+
+if TYPE_CHECKING:
+    from model.balancing.settings import BalanceSettings
 
 VALUE_KINDS: dict[str, str] = {
     "vanishing": "its loss can reach 0, where a weight derived from its value explodes",
@@ -98,6 +103,11 @@ def _shares(scores: Tensor, active: Tensor) -> Tensor:
     return active.sum() * torch.softmax(scores.masked_fill(~active, -torch.inf), dim=0)
 
 
-UW = Balancer(_uw_init, _uw_update)
-DWA = Balancer(_dwa_init, _dwa_update)
-RELOBRALO = Balancer(_relobralo_init, _relobralo_update)
+UW = Balancer("learns a variance per loss", _uw_init, _uw_update, by_value=True)
+DWA = Balancer("weighs up what fell least over the last two epochs", _dwa_init, _dwa_update, by_value=True)
+RELOBRALO = Balancer(
+    "weighs up what fell least since the last step and since the start",
+    _relobralo_init,
+    _relobralo_update,
+    by_value=True,
+)

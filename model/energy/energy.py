@@ -10,8 +10,7 @@ their order. What training observes takes effect after the step that saw it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,18 +18,23 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from data_pipeline.settings import Settings
+from model.energy.forms import FORMS
 from model.energy.kan import fourier_kan, squashed_series
 from model.layers import mlp
 from model.lines import RunningMean, RunningScale
 from model.scores import Scores
 
+if TYPE_CHECKING:
+    FormName = str
+else:
+    FormName = Literal[tuple(FORMS)]
 HeadKind = Literal["linear", "mlp", "fourier_kan"]
 
 
 class EnergySettings(Settings):
     """Form of the energy."""
 
-    form: Literal["gated", "linear", "interaction", "lin_inter_fallback"] = "gated"
+    form: FormName = "gated"
     """How the environment enters; all but `gated` are kept for ablation."""
     channels: int = Field(default=4, ge=1, le=64)
     """K, the number of intrinsic channels; with K=1 and no signals no environment can change a line's ranking."""
@@ -62,56 +66,6 @@ class EnergySettings(Settings):
     temperature_of: Literal["all", "line"] = "all"
     """One T, or T(c) with t + a^T z_E in place of t; either way no ranking inside a line depends on it."""
 
-
-def guarded(x: Tensor) -> Tensor:
-    """1 + x where x >= -0.5, smoothly bent above 0.05 below, so that no form can turn a ranking round."""
-    return F.celu(x + 0.5, alpha=0.45) + 0.5
-
-
-def _gated(resistance: Tensor, shift: Tensor, coupling: Tensor) -> tuple[Tensor, Tensor]:
-    return 2 * torch.sigmoid(F.softplus(coupling) * resistance), shift
-
-
-def _linear(resistance: Tensor, shift: Tensor, coupling: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.ones_like(resistance), resistance.mean(dim=-1)
-
-
-def _interaction(resistance: Tensor, shift: Tensor, coupling: Tensor) -> tuple[Tensor, Tensor]:
-    return guarded(coupling * resistance), resistance.mean(dim=-1)
-
-
-def _fallback(resistance: Tensor, shift: Tensor, coupling: Tensor) -> tuple[Tensor, Tensor]:
-    return guarded(coupling[0] * resistance), -coupling[1] * resistance.mean(dim=-1)
-
-
-@dataclass(frozen=True)
-class Form:
-    """How resistances (E, n, K), shift (E, n) and couplings become gates (E, n, K) and shift (E, n)."""
-
-    apply: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-    couplings: Callable[[int], list[float]]
-    """Start values of the learnt couplings, given K."""
-    named: Callable[[Tensor], dict[str, Tensor]]
-    """Couplings as the form uses them, by name."""
-    drive: Callable[[Tensor, Tensor], Tensor]
-    """(resistance, couplings) -> w R, of which the gates are an increasing function that saturates or bends."""
-
-
-def _widths(coupling: Tensor) -> dict[str, Tensor]:
-    return {f"w{k}": value for k, value in enumerate(F.softplus(coupling).unbind())}
-
-
-def _lambda(coupling: Tensor) -> dict[str, Tensor]:
-    return dict(zip(("lambda", "lambda_shift"), coupling.unbind(), strict=False))
-
-
-# softplus(0.541325) = 1, so every gate starts with w = 1.
-FORMS: dict[str, Form] = {
-    "gated": Form(_gated, lambda channels: [0.541325] * channels, _widths, lambda r, w: F.softplus(w) * r),
-    "linear": Form(_linear, lambda channels: [], _lambda, lambda r, none: torch.zeros_like(r)),
-    "interaction": Form(_interaction, lambda channels: [0.1], _lambda, lambda r, coupling: coupling * r),
-    "lin_inter_fallback": Form(_fallback, lambda channels: [0.1, 0.1], _lambda, lambda r, coupling: coupling[0] * r),
-}
 
 # Each maps t to T; the second entry is the t at which T = 1.
 TEMPERATURES: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {

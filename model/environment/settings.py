@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
 from data_pipeline.settings import Settings
+from model.environment.encoders import ENCODERS
 from model.environment.id_teacher import TeacherSettings
+
+if TYPE_CHECKING:
+    EncoderName = str
+else:
+    EncoderName = Literal[("none", *ENCODERS)]
 
 
 class EnvironmentSettings(Settings):
     """What the environment is inferred from, and how large it is."""
 
-    encoder: Literal["none", "mean", "attention", "isab", "prototypes", "features"] = "mean"
-    """How the support set becomes z_E: `mean`, `attention` and `isab` pool per-pair codes, `prototypes` mixes learnt
-    prototypes, `features` reads the line's feature vector v_c and no support, `none` leaves z_E zero."""
+    encoder: EncoderName = Field(
+        default="mean",
+        description="How the support set becomes z_E: `none` leaves it zero, "
+        + ", ".join(f"`{name}` {encoder.summary}" for name, encoder in ENCODERS.items())
+        + ".",
+    )
     width: int = Field(default=16, ge=1, le=1024)
     """Dimensions of z_E."""
     hidden: int = Field(default=64, ge=1, le=4096)

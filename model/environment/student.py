@@ -41,12 +41,6 @@ class CompetitionSettings(TeachingSettings):
     """tau of the student's choice between prototypes."""
     share_epochs: float = Field(default=10.0, gt=0.0, le=10000.0)
     """Epochs over which eta falls to 0."""
-    pull: float = Field(default=0.5, ge=0.0, le=100.0)
-    """Weight of the student's divergence from the teacher."""
-    push: float = Field(default=0.5, ge=0.0, le=1.0)
-    """Weight of the squared correlation of student and opportunist."""
-    start: float = Field(default=2.0, ge=0.0, le=10000.0)
-    """Epoch from which pull, push and the count of wins begin."""
     opportunist_hidden: int = Field(default=32, ge=1, le=4096)
     """Hidden units of the opportunist."""
     win_memory: float = Field(default=0.99, ge=0.0, lt=1.0)

@@ -8,39 +8,19 @@ support (and, with context dropout, sometimes in training, so that its absence i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from data_pipeline.errors import UserError
+from model.environment.encoders import ENCODERS
 from model.environment.gaussian_process import GaussianProcessPrior
-from model.environment.prototype_mixture import PrototypeMixture
-from model.environment.set_attention import AttentionPooling, InducedPooling, QueryAttention
+from model.environment.set_attention import QueryAttention
 from model.environment.settings import EnvironmentSettings
 from model.layers import mlp
 from model.lines import RunningMean
 
 LABEL_WIDTH = 2
 """Label channels of a code: (1, 0) interacts, (0, 1) does not, (0, 0) unknown."""
-
-
-class SupportMean(nn.Module):
-    """Deep-sets average over the support set."""
-
-    def forward(self, codes: Tensor) -> Tensor:
-        """(E, m, width) -> (E, width)."""
-        return codes.mean(dim=1)
-
-
-ENCODERS: dict[str, Callable[[EnvironmentSettings], nn.Module]] = {
-    "features": lambda own: SupportMean(),
-    "mean": lambda own: SupportMean(),
-    "attention": lambda own: AttentionPooling(own.width, own.heads),
-    "isab": lambda own: InducedPooling(own.width, own.heads, own.inducing),
-    "prototypes": lambda own: PrototypeMixture(own.width, own.prototypes, own.prototype_temperature),
-}
-"""Makers of the pooling of support codes (E, m, width) -> (E, width); along axis 1 only, so episodes cannot mix."""
 
 
 def label_channels(labels: Tensor) -> Tensor:
@@ -70,7 +50,7 @@ class SupportEncoder(nn.Module):
         self.code = None
         if settings.encoder != "none":
             self.code = mlp([inputs, *[settings.hidden] * settings.depth, settings.width], settings.dropout)
-            self.pool = ENCODERS[settings.encoder](settings)
+            self.pool = ENCODERS[settings.encoder].make(settings)
         self.process = None
         if settings.fusion == "gp":
             self.process = GaussianProcessPrior(

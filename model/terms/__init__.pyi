@@ -2,9 +2,12 @@ from .adversary import Adversary as Adversary
 from .competition import Competition as Competition
 from .dependence import distance_correlation as distance_correlation
 from .registry import TERMS as TERMS
+from .registry import WALLED as WALLED
 from .registry import TermsSettings as TermsSettings
+from .registry import names_of as names_of
 from .sparsity import small_share as small_share
 from .task_loss import TaskLoss as TaskLoss
 from .task_loss import TaskSettings as TaskSettings
 from .term import TermSettings as TermSettings
 from .term import TermValue as TermValue
+from .term import WalledSettings as WalledSettings

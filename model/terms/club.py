@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from model.episode_model import ModelSettings
 from model.scores import Scores
 from model.step import GlobalStep
 from model.terms.adversary import LineClassifier, standardised
@@ -50,6 +51,9 @@ def pair_weights(line: Tensor, pairs: int, balanced: bool) -> Tensor:
 class Club(LossTerm):
     """vCLUB of (z_I, line) over the query pairs of the step."""
 
+    Settings = ClubSettings
+    summary = "Upper bound on the information of z_I about the line."
+    family = "decoupling"
     lower_bound = 0.0
 
     def __init__(self, settings: ClubSettings, invariant: int, lines: int) -> None:
@@ -57,6 +61,11 @@ class Club(LossTerm):
         super().__init__()
         self.settings = settings
         self.classifier = LineClassifier(invariant, settings.hidden, lines)
+
+    @classmethod
+    def of(cls, settings: ClubSettings, model: ModelSettings, lines: int) -> Club:
+        """See `LossTerm.of`."""
+        return cls(settings, model.energy.invariant_width, lines)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """The bound in nats, floored at 0; 0 and reported as degenerate with fewer than two known lines."""

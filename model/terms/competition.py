@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
 from model.environment import CompetitionSettings
 from model.lines import line_means, per_pair
 from model.scores import Scores, StudentView
 from model.step import GlobalStep
 from model.terms.opportunist import Opportunist
-from model.terms.term import LossTerm, TermValue
+from model.terms.term import TermValue, WalledSettings
 
 DRAW = 0.07
 """Two standard deviations of a fair coin's running rate at memory 0.99: within 1/2 -+ this nobody has won."""
@@ -52,16 +53,33 @@ def pull_weight(win: Tensor) -> Tensor:
     return 0.5 + F.relu(0.5 - win)
 
 
-class Competition(LossTerm):
-    """Pull, push and the opportunist's own loss."""
+class PullSettings(WalledSettings):
+    """The student's divergence from the teacher, where model.competition is on."""
+
+
+class PushSettings(WalledSettings):
+    """The squared correlation of student and opportunist, where model.competition is on."""
+
+    weight: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Its weight from `start` on, under every balancer."""
+
+
+class Competition(nn.Module):
+    """Pull, push and the opportunist's own loss, of which the last is always there."""
 
     lower_bound: float = 0.0
     win: Tensor
 
-    def __init__(self, settings: CompetitionSettings, features: int, lines: int) -> None:
-        """`features` of a pair that U_I reads, `lines` = C training lines, which start at win rate 1/2."""
+    def __init__(
+        self, settings: CompetitionSettings, pull: WalledSettings, push: WalledSettings, features: int, lines: int
+    ) -> None:
+        """`features` of a pair that U_I reads, `lines` = C training lines, which start at win rate 1/2.
+
+        The starts of `pull` and `push` are completed ones.
+        """
         super().__init__()
         self.settings, self.lines = settings, lines
+        self.weights = {"pull": pull, "push": push}
         self.opportunist = Opportunist(features, settings.opportunist_hidden)
         self.register_buffer("win", torch.full((lines,), 0.5))
 
@@ -78,14 +96,21 @@ class Competition(LossTerm):
         if scores.student is None:
             return TermValue(loss=own, report=report)
         pull, push = self._pull_and_push(step, scores.student, guess.detach())
-        if epoch < self.settings.start:
-            pull, push = 0 * pull, 0 * push
-        elif self.training:
+        if self.training and epoch >= self.begins:
             # While the environment is held back the student has not been taught, and has nothing to win with.
             allowed = scores.student.strength > 0
             self.count(step, self.predicted(scores, scores.student.whole), rival.detach(), allowed)
+        pull, push = (
+            loss if epoch >= self.weights[name].begins else 0 * loss for name, loss in (("pull", pull), ("push", push))
+        )
         report |= {"pull": pull.detach(), "push": push.detach()}
-        return TermValue(loss=own + self.settings.pull * pull + self.settings.push * push, report=report)
+        loss = own + self.weights["pull"].weight * pull + self.weights["push"].weight * push
+        return TermValue(loss=loss, report=report)
+
+    @property
+    def begins(self) -> float:
+        """Epoch from which pull or push counts, and wins with them."""
+        return min(own.begins for own in self.weights.values())
 
     @staticmethod
     def predicted(scores: Scores, response: Tensor) -> Tensor:

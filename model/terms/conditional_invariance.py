@@ -49,6 +49,10 @@ def certainty(probabilities: Tensor) -> Tensor:
 class ConditionalReversal(GradientReversal):
     """Cross-entropy of the line from z_I (x) p, with the gradient into z_I reversed."""
 
+    Settings = CdanSettings
+    summary = "Line-adversarial invariance of z_I given the class."
+    family = "invariance"
+
     settings: CdanSettings
 
     def __init__(self, settings: CdanSettings, invariant: int, lines: int) -> None:

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from data_pipeline.settings import Settings
+from model.episode_model import ModelSettings
 from model.lines import LineDistances, LineMemory, Remembered, line_means, per_pair
 from model.scores import Scores
 from model.step import GlobalStep
@@ -77,6 +78,9 @@ def contrast(similarity: Tensor, positive: Tensor, negative: Tensor) -> tuple[Te
 class HierarchicalContrast(LossTerm):
     """Supervised contrast by line on the support codes."""
 
+    Settings = ContrastSettings
+    summary = "Hierarchical contrast of the support codes between lines."
+    family = "environment"
     lower_bound = 0.0
 
     def __init__(self, settings: ContrastSettings, width: int, tissues: dict[str, str], lines: int) -> None:
@@ -88,6 +92,11 @@ class HierarchicalContrast(LossTerm):
             self.distances = LineDistances(settings.hierarchy, tissues, lines)
         size = settings.memory.size
         self.memory = LineMemory(lines, size, width, settings.memory.oldest) if size else None
+
+    @classmethod
+    def of(cls, settings: ContrastSettings, model: ModelSettings, lines: int) -> HierarchicalContrast:
+        """See `LossTerm.of`."""
+        return cls(settings, model.environment.width, model.tissues, lines)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """The mean over anchors that have both a positive and a negative; 0 without any."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from model.episode_model import ModelSettings
 from model.scores import Scores
 from model.step import GlobalStep
 from model.terms.term import LossTerm, TermSettings, TermValue
@@ -46,11 +47,20 @@ def correlation_loss(a: Tensor, b: Tensor, debiased: bool = False) -> Tensor:
 class Correlation(LossTerm):
     """Mean squared correlation of z_I with z_E over the query pairs of the step."""
 
+    Settings = CorrSettings
+    summary = "Decorrelation of z_I and z_E."
+    family = "decoupling"
+
     def __init__(self, settings: CorrSettings) -> None:
         """No parameters."""
         super().__init__()
         self.settings = settings
         self.lower_bound = -1.0 if settings.debiased else 0.0
+
+    @classmethod
+    def of(cls, settings: CorrSettings, model: ModelSettings, lines: int) -> Correlation:
+        """See `LossTerm.of`."""
+        return cls(settings)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """The term; 0 with zero gradient, reported as degenerate, where the lines or z_E do not vary."""

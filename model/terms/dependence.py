@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from model.episode_model import ModelSettings
 from model.scores import Scores
 from model.step import GlobalStep
 from model.terms.adversary import Adversary, standardised
@@ -130,12 +131,20 @@ class Critic(Adversary):
 class Hsic(LossTerm):
     """HSIC or CKA of z_I with the line or with z_E, over query pairs of the step."""
 
+    Settings = HsicSettings
+    summary = "Independence of z_I from the line or from z_E by kernels."
+    family = "decoupling"
     lower_bound = 0.0
 
     def __init__(self, settings: HsicSettings) -> None:
         """No parameters."""
         super().__init__()
         self.settings = settings
+
+    @classmethod
+    def of(cls, settings: HsicSettings, model: ModelSettings, lines: int) -> Hsic:
+        """See `LossTerm.of`."""
+        return cls(settings)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """The term; 0 with zero gradient, reported as degenerate, with one known line (or one value of z_E)."""
@@ -156,6 +165,9 @@ class Hsic(LossTerm):
 class DependenceMonitor(LossTerm):
     """Distance correlation, CKA and InfoNCE of z_I with z_E; the loss is always 0."""
 
+    Settings = DependenceSettings
+    summary = "Monitors of the dependence of z_I on z_E; no loss."
+    family = "monitor"
     lower_bound = 0.0
 
     def __init__(self, settings: DependenceSettings, invariant: int, environment: int) -> None:
@@ -163,6 +175,11 @@ class DependenceMonitor(LossTerm):
         super().__init__()
         self.settings = settings
         self.critic = Critic(invariant, environment, settings.width)
+
+    @classmethod
+    def of(cls, settings: DependenceSettings, model: ModelSettings, lines: int) -> DependenceMonitor:
+        """See `LossTerm.of`."""
+        return cls(settings, model.energy.invariant_width, model.environment.width)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """Monitors; the critic is judged on a step before it learns from it, on detached inputs."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from model.episode_model import ModelSettings
 from model.scores import Scores
 from model.step import GlobalStep
 from model.terms.adversary import LineClassifier, standardised
@@ -45,7 +46,7 @@ class GrlSettings(TermSettings):
         """The schedule of the reversal, from the term's start."""
         if self.reversal_epochs == 0:
             return 1.0
-        return reversal_schedule((epoch - self.start) / self.reversal_epochs)
+        return reversal_schedule((epoch - self.begins) / self.reversal_epochs)
 
 
 def reversal_schedule(progress: float) -> float:
@@ -59,6 +60,9 @@ class GradientReversal(LossTerm):
     Chance is ln C, the mean cross-entropy of a classifier that knows nothing, under any weights of lines and pairs.
     """
 
+    Settings = GrlSettings
+    summary = "Line-adversarial invariance of z_I."
+    family = "invariance"
     lower_bound = 0.0
 
     def __init__(self, settings: GrlSettings, invariant: int, lines: int) -> None:
@@ -67,6 +71,11 @@ class GradientReversal(LossTerm):
         self.settings = settings
         self.classifier = LineClassifier(invariant, settings.hidden, lines)
         self.chance = math.log(max(lines, 1))
+
+    @classmethod
+    def of(cls, settings: GrlSettings, model: ModelSettings, lines: int) -> GradientReversal:
+        """See `LossTerm.of`."""
+        return cls(settings, model.energy.invariant_width, lines)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """Cross-entropy over the query pairs of the training lines; 0 without any."""

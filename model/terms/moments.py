@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from model.episode_model import ModelSettings
 from model.lines import line_means, membership, per_pair
 from model.scores import Scores
 from model.step import GlobalStep
@@ -62,12 +63,20 @@ def line_moments(z: Tensor, line: Tensor, lines: int) -> tuple[Tensor, Tensor, T
 class MomentMatching(LossTerm):
     """CORAL: mean squared difference of means plus that of covariances, over pairs of lines."""
 
+    Settings = CoralSettings
+    summary = "Equal means and covariances of z_I in all lines."
+    family = "invariance"
     lower_bound = 0.0
 
     def __init__(self, settings: CoralSettings, lines: int) -> None:
         """`lines` = C training lines."""
         super().__init__()
         self.settings, self.lines = settings, lines
+
+    @classmethod
+    def of(cls, settings: CoralSettings, model: ModelSettings, lines: int) -> MomentMatching:
+        """See `LossTerm.of`."""
+        return cls(settings, lines)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """The term over all query pairs, labelled or not."""
@@ -94,6 +103,9 @@ class GradientVariance(LossTerm):
     The variances are running means; a line absent from the step counts with its last one, without gradient.
     """
 
+    Settings = FishrSettings
+    summary = "Equal gradient variances in all lines."
+    family = "invariance"
     lower_bound = 0.0
     variance: Tensor
     seen: Tensor
@@ -104,6 +116,11 @@ class GradientVariance(LossTerm):
         self.settings, self.lines = settings, lines
         self.register_buffer("variance", torch.zeros(lines, invariant + 1))
         self.register_buffer("seen", torch.zeros(lines, dtype=torch.bool))
+
+    @classmethod
+    def of(cls, settings: FishrSettings, model: ModelSettings, lines: int) -> GradientVariance:
+        """See `LossTerm.of`."""
+        return cls(settings, model.energy.invariant_width, lines)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """The term over labelled query pairs; 0, reported as degenerate, before two lines were seen."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from model.episode_model import ModelSettings
 from model.lines import LineMeans, per_pair
 from model.scores import Scores
 from model.step import GlobalStep
@@ -74,6 +75,9 @@ FORMS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, PrototypeSettings], T
 class PrototypeLoss(LossTerm):
     """Mean prototype loss over the support codes of lines that have a prototype."""
 
+    Settings = PrototypeSettings
+    summary = "Support codes near their line's prototype."
+    family = "environment"
     lower_bound = 0.0
 
     def __init__(self, settings: PrototypeSettings, width: int, lines: int) -> None:
@@ -81,6 +85,11 @@ class PrototypeLoss(LossTerm):
         super().__init__()
         self.settings = settings
         self.prototypes = LineMeans(lines, width, settings.memory)
+
+    @classmethod
+    def of(cls, settings: PrototypeSettings, model: ModelSettings, lines: int) -> PrototypeLoss:
+        """See `LossTerm.of`."""
+        return cls(settings, model.environment.width, lines)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """The term; 0, reported as degenerate, until two lines have a prototype and one of them is in the step."""

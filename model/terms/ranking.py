@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from model.episode_model import ModelSettings
 from model.lines import KeyedMeans, ScoreBank
 from model.scores import Scores
 from model.step import GlobalStep
@@ -187,6 +188,10 @@ MODES: dict[str, Callable[[Pool, RankingSettings, Tensor], tuple[Tensor, Tensor]
 class Ranking(LossTerm):
     """A ranking surrogate of the query logits inside each line."""
 
+    Settings = RankingSettings
+    summary = "Ranking of the query inside its line."
+    family = "ranking"
+
     def __init__(self, settings: RankingSettings, lines: int) -> None:
         """`lines` = C training lines."""
         super().__init__()
@@ -195,6 +200,11 @@ class Ranking(LossTerm):
         self.running = KeyedMeans(settings.positives, 2) if settings.mode == "soap" else None
         # SOAP: u2 >= rate * g2 and g1 <= g2, so (u1 g2 - u2 g1) / u2^2 >= -g1/u2 >= -1/rate.
         self.lower_bound = -1 / settings.rate if settings.mode == "soap" else 0.0
+
+    @classmethod
+    def of(cls, settings: RankingSettings, model: ModelSettings, lines: int) -> Ranking:
+        """See `LossTerm.of`."""
+        return cls(settings, lines)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """The surrogate, mean over lines; 0, reported as degenerate, where no line has both classes.

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from model.episode_model import ModelSettings
 from model.lines import line_means, per_pair
 from model.scores import Scores
 from model.step import GlobalStep
@@ -82,11 +83,20 @@ class InvariantRisk(LossTerm):
     is never negative. The `whole` estimator is a square, biased upwards by the variance of the slope.
     """
 
+    Settings = IrmSettings
+    summary = "Invariant risk minimisation (IRMv1)."
+    family = "invariance"
+
     def __init__(self, settings: IrmSettings) -> None:
         """No parameters."""
         super().__init__()
         self.settings = settings
         self.lower_bound = -math.inf if settings.estimator == "split" else 0.0
+
+    @classmethod
+    def of(cls, settings: IrmSettings, model: ModelSettings, lines: int) -> InvariantRisk:
+        """See `LossTerm.of`."""
+        return cls(settings)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """The penalty; 0, reported as degenerate, where no episode has a labelled pair in either half."""
@@ -104,12 +114,20 @@ class InvariantRisk(LossTerm):
 class RiskVariance(LossTerm):
     """V-REx: population variance of the lines' risks."""
 
+    Settings = VrexSettings
+    summary = "Variance of the lines' risks."
+    family = "invariance"
     lower_bound = 0.0
 
     def __init__(self, settings: VrexSettings, lines: int) -> None:
         """`lines` = C training lines."""
         super().__init__()
         self.lines = lines
+
+    @classmethod
+    def of(cls, settings: VrexSettings, model: ModelSettings, lines: int) -> RiskVariance:
+        """See `LossTerm.of`."""
+        return cls(settings, lines)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """The variance; 0 with zero gradient, reported as degenerate, with fewer than two labelled lines."""
@@ -132,6 +150,9 @@ class GroupRobust(LossTerm):
     to the worst. Not below 0. q is kept in a buffer; among the lines of a step it is renormalised.
     """
 
+    Settings = DroSettings
+    summary = "Risk of a mixture of lines that leans to the worst."
+    family = "invariance"
     lower_bound = 0.0
     q: Tensor
 
@@ -140,6 +161,11 @@ class GroupRobust(LossTerm):
         super().__init__()
         self.settings, self.lines = settings, lines
         self.register_buffer("q", torch.full((lines,), 1.0 / lines))
+
+    @classmethod
+    def of(cls, settings: DroSettings, model: ModelSettings, lines: int) -> GroupRobust:
+        """See `LossTerm.of`."""
+        return cls(settings, lines)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """The mixture's risk, with q already moved by this step as in the source; q is kept in training mode only."""

@@ -68,11 +68,19 @@ def small_share(x: Tensor) -> Tensor:
 class Sparsity(LossTerm):
     """Mean normalised L1 norm of z_I over the query pairs."""
 
+    Settings = SparsitySettings
+    summary = "L1 norm of the normalised z_I."
+    family = "sparsity"
     lower_bound = 0.0
 
     def __init__(self, settings: SparsitySettings) -> None:
         """No parameters."""
         super().__init__()
+
+    @classmethod
+    def of(cls, settings: SparsitySettings, model: ModelSettings, lines: int) -> Sparsity:
+        """See `LossTerm.of`."""
+        return cls(settings)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """The term, with Hoyer's sparsity of z_I and z_E beside it; degenerate where z_I is zero."""
@@ -91,6 +99,10 @@ class Sparsity(LossTerm):
 class Bottleneck(LossTerm):
     """Rate of z_I in nats per dimension, over the query pairs."""
 
+    Settings = BottleneckSettings
+    summary = "Upper bound on the information that the noisy z_I carries."
+    family = "compression"
+
     def __init__(self, settings: BottleneckSettings, model: ModelSettings) -> None:
         """Raises `UserError` if the model adds no noise to z_I."""
         super().__init__()
@@ -101,6 +113,11 @@ class Bottleneck(LossTerm):
                 "set model.invariant_noise (0.3, say)"
             )
         self.lower_bound = -0.5 * (1 + math.log(self.variance))
+
+    @classmethod
+    def of(cls, settings: BottleneckSettings, model: ModelSettings, lines: int) -> Bottleneck:
+        """See `LossTerm.of`."""
+        return cls(settings, model)
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         """KL(N(mu, sigma^2) || N(0, 1)) / dI."""

@@ -1,19 +1,21 @@
-"""Loss terms: what every term receives and returns, and the settings each one shares.
+"""Loss terms: what every term receives, returns and declares, and the settings each one shares.
 
-A term is an `nn.Module` that maps a global step and its scores to a `TermValue`; it declares a lower bound that is
-checked at run time (algorithms.md 1.4) and takes its weight from the balancer. `objective.TERMS` lists them.
+A term is an `nn.Module` that maps a global step and its scores to a `TermValue`. It declares its settings, a sentence
+for tables and pages, its family, by which responses find it, and a lower bound that is checked at run time
+(algorithms.md 1.4); it takes its weight from the balancer. `registry.TERMS` lists them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from data_pipeline.settings import Settings
+from model.episode_model import ModelSettings
 from model.scores import Scores
 from model.step import GlobalStep
 
@@ -23,6 +25,14 @@ ValueKind = Literal["positive", "vanishing", "signed", "adversarial"]
 `positive`: it stays above zero and lower is better. `vanishing`: it can reach 0. `signed`: it can be negative.
 `adversarial`: an adversary's loss, whose good end is chance.
 """
+
+
+Family = Literal[
+    "invariance", "decoupling", "ranking", "environment", "sparsity", "compression", "competition", "monitor"
+]
+"""What a term is after: `invariance` of z_I across lines, `decoupling` of z_I from line or environment (which is
+invariance by other means), `ranking` inside a line, codes of the `environment`, `sparsity` or `compression` of z_I,
+the `competition` of student and opportunist; a `monitor` is no loss."""
 
 
 class TermSettings(Settings):
@@ -38,13 +48,19 @@ class TermSettings(Settings):
     """Largest weight under fixed_ramp."""
     ratio: float = Field(default=0.5, ge=0.0, le=10.0)
     """Under gradnorm_ema: the term's gradient norm at the shared representation, relative to the task's."""
-    start: float = Field(default=2.0, ge=0.0, le=10000.0)
-    """Epoch from which the term counts; it is computed and logged before."""
+    start: float | None = Field(default=None, ge=0.0, le=10000.0)
+    """Epoch from which the term counts; it is computed and logged before. null: `objective.start`."""
 
     @property
     def value_kind(self) -> ValueKind:
         """What the loss's value means to a balancer that looks at values; a term says so where 0 is not its end."""
         return "vanishing"
+
+    @property
+    def begins(self) -> float:
+        """`start` of a term whose settings the objective has completed (`ObjectiveSettings.policies`)."""
+        assert self.start is not None
+        return self.start
 
     def growth_at(self, epoch: float) -> float:
         """Share of its strength the term has at a (fractional) epoch, whatever the balancer: 1, or a ramp up to it."""
@@ -52,11 +68,26 @@ class TermSettings(Settings):
 
     def weight_at(self, epoch: float) -> float:
         """Weight under fixed_ramp at a (fractional) epoch."""
-        return 0.0 if epoch < self.start else min(self.cap, self.weight + self.ramp * (epoch - self.start))
+        return 0.0 if epoch < self.begins else min(self.cap, self.weight + self.ramp * (epoch - self.begins))
 
     def ratio_at(self, epoch: float) -> float:
         """Target gradient ratio at a (fractional) epoch."""
-        return 0.0 if epoch < self.start else self.ratio
+        return 0.0 if epoch < self.begins else self.ratio
+
+
+class WalledSettings(Settings):
+    """Weight of a loss behind a firewall: it reaches no place that the task reaches, so no balancer can weigh it."""
+
+    weight: float = Field(default=0.5, ge=0.0, le=100.0)
+    """Its weight from `start` on, under every balancer."""
+    start: float | None = Field(default=None, ge=0.0, le=10000.0)
+    """Epoch from which it counts; null: `objective.start`."""
+
+    @property
+    def begins(self) -> float:
+        """`start`, completed by the objective."""
+        assert self.start is not None
+        return self.start
 
 
 @dataclass(frozen=True)
@@ -79,8 +110,19 @@ class TermValue:
 class LossTerm(nn.Module, ABC):
     """Base of all terms: `forward(step, scores, epoch) -> TermValue`."""
 
+    Settings: ClassVar[type[TermSettings]]
+    """Its settings, `objective.terms.NAME`."""
+    summary: ClassVar[str]
+    """What it is, in a sentence, for the settings page and the rows of an ablation."""
+    family: ClassVar[Family]
+    """What it is after."""
     lower_bound: float
     """No value below this is right."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, settings: Any, model: ModelSettings, lines: int) -> Self:
+        """The term of its own `settings`, for a model and C training lines."""
 
     @abstractmethod
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:

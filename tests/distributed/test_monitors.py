@@ -23,7 +23,8 @@ from distributed.monitoring.watch import Watch, WatchState, numbers
 from distributed.run_folder.records import EPOCHS, Records, read_records
 from evaluation.calibration import fit_calibration
 from evaluation.epoch_end import epoch_figures, training_line_figures
-from model.energy.energy import FORMS, Energy, EnergySettings
+from model.energy.energy import Energy, EnergySettings
+from model.energy.forms import FORMS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/requirements.md").read_text()
 CLAIMED = {

@@ -11,7 +11,7 @@ from model_episodes import episodes, training_module
 from model_steps import scores_of
 
 from evaluation.alarms import EPOCH_ALARMS, STEP_ALARMS, Alarm, AlarmState, Event, observe
-from model.energy.energy import FORMS
+from model.energy.forms import FORMS
 from model.objective import monitors
 
 HEALTHY_STEP = {

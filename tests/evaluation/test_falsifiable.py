@@ -34,7 +34,8 @@ from evaluation.leakage import line_information
 from evaluation.line_views import view_lines
 from evaluation.quadrants import EvaluationSettings
 from evaluation.scoring import Scorer
-from model.energy.energy import Energy, EnergySettings, guarded
+from model.energy.energy import Energy, EnergySettings
+from model.energy.forms import guarded
 
 Floats = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ common to all: a variant that touches it is refused, because its difference woul
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, load
 from data_pipeline.store import Store
 from distributed.settings import RunSettings
+from model.terms import TERMS
 from tune.command_words import variants_file
 from tune.identity import flat
 from tune.search_space import NEVER_SEARCHED
@@ -31,7 +32,7 @@ DEFAULT = "default"
 """Name of the base settings among the variants."""
 COMMON = (*(f"{branch}." for branch in NEVER_SEARCHED), "train.seed")
 """Settings that no variant may change."""
-PRESETS = Path(__file__).resolve().parents[1] / "configs"
+PRESETS = Path(__file__).resolve().parents[2] / "configs"
 
 Need = Literal["signals", "line_features", "sequences"]
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
@@ -64,11 +65,15 @@ class Variant(Settings):
 class AblationSettings(Settings):
     """The variants of an ablation; the base itself is always run beside them."""
 
-    variants: list[Variant] = Field(min_length=1)
+    variants: list[Variant] = Field(default_factory=list)
     """In the order of the table."""
+    terms: bool = False
+    """After them, every loss term off (`no-NAME`) and on (`NAME`), one at a time, where no variant has that name."""
 
     @model_validator(mode="after")
     def _distinct(self) -> AblationSettings:
+        if not self.rows():
+            raise ValueError("nothing to compare: name variants or set terms: true")
         names = [variant.name for variant in self.variants]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -78,11 +83,33 @@ class AblationSettings(Settings):
                 raise ValueError(f"variant '{variant.name}' is against '{variant.against}', which is no other variant")
         return self
 
+    def rows(self) -> list[Variant]:
+        """The variants, and those that `terms` stands for."""
+        named = {variant.name for variant in self.variants}
+        derived = [row for switch in ("false", "true") for row in _term_rows(switch)] if self.terms else []
+        return [*self.variants, *(row for row in derived if row.name not in named)]
+
+
+def _term_rows(switch: str) -> list[Variant]:
+    rows = []
+    for name, term in TERMS.items():
+        if term.family != "monitor":
+            told = ("" if switch == "true" else "without: ") + term.summary[0].lower() + term.summary[1:].rstrip(".")
+            overrides = [f"objective.terms.{name}.on={switch}"]
+            rows.append(Variant(name=name if switch == "true" else f"no-{name}", description=told, overrides=overrides))
+    return rows
+
+
+def distinct(variants: Sequence[Variant], settings: Mapping[str, RunSettings]) -> list[Variant]:
+    """`variants` without those rows of `terms: true` that are what they are compared to; `settings` are by name."""
+    derived = [row for switch in ("false", "true") for row in _term_rows(switch)]
+    return [own for own in variants if own not in derived or settings[own.name] != settings[own.against]]
+
 
 def load_variants(file: Path, only: Sequence[str] = ()) -> list[Variant]:
     """The variants in `file`, or those named in `only` with what they are compared to; raises `UserError`."""
     variants_file(file)
-    variants = {variant.name: variant for variant in load(AblationSettings, [file]).variants}
+    variants = {variant.name: variant for variant in load(AblationSettings, [file]).rows()}
     unknown = [name for name in only if name not in variants and name != DEFAULT]
     if unknown:
         raise UserError(f"{file} has no variant '{unknown[0]}'; it has {', '.join(variants)}")

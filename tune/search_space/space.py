@@ -18,7 +18,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, load, validate
 from distributed.settings import RunSettings
 from model.balancing import STRENGTHS, acting_fields
-from model.terms import TERMS, TermSettings
+from model.terms import WALLED, TermSettings, names_of
 from tune.command_words import space_file
 
 Point = dict[str, float | int | str | bool]
@@ -27,9 +27,9 @@ Point = dict[str, float | int | str | bool]
 WEIGHT = ("weight", 0.02, 4.0)
 RATIO = ("ratio", 0.1, 2.0)
 """Field of a loss term that is searched, and its log-uniform range (REQUIREMENTS C11)."""
-MONITORS = ("dependence",)
-"""Terms that are no losses: they have no weight."""
 TERM = "objective.terms."
+COMPETITION = "model.competition."
+"""Branch without which the losses of `WALLED` are not there."""
 NEVER_SEARCHED = ("fold", "workers", "engine", "stream", "scoring")
 """Branches that decide what is held out, how it is scored or how it is run: trials must agree on them."""
 
@@ -144,7 +144,7 @@ def apply(base: RunSettings, point: Point) -> RunSettings:
 def searched_terms(search: SearchSettings, base: RunSettings) -> dict[str, TermSettings]:
     """Terms of which something is searched, by name; those that a point may switch on are among them."""
     named = {key.split(".")[2] for key in search.parameters if key.startswith(TERM)}
-    terms = {name: getattr(base.objective.terms, name) for name in TERMS}
+    terms = base.objective.policies()
     return {name: own for name, own in terms.items() if name in named or (search.terms and own.on)}
 
 
@@ -153,6 +153,8 @@ def without_effect(key: str, values: Sequence[Any], base: RunSettings, searched:
 
     What is `searched` itself may differ from the base, so nothing is concluded from it.
     """
+    if key.startswith(TERM) and key.split(".")[2] in WALLED:
+        return _switched_off(f"{COMPETITION}weight", base, searched)
     return _switched_off(key, base, searched) or _unread(key, values, base, searched)
 
 
@@ -184,13 +186,14 @@ def _unread(key: str, values: Sequence[Any], base: RunSettings, searched: Collec
 
 def _term_weights(base: RunSettings) -> dict[str, BaseDistribution]:
     mode = base.objective.balance.mode
+    found = _walled_weights(base)
     if not acting_fields(mode):
+        if found:
+            return found
         raise UserError(f"there is no weight to search: objective.balance.mode={mode} reads none")
     field, low, high = RATIO if "ratio" in acting_fields(mode) else WEIGHT
-    found: dict[str, BaseDistribution] = {}
-    for name in TERMS:
-        own = getattr(base.objective.terms, name)
-        if own.on and name not in MONITORS:
+    for name, own in base.objective.policies().items():
+        if own.on and name not in names_of("monitor"):
             # Above its cap a weight has no effect, and the search would see a flat stretch.
             top = min(high, own.cap) if field == "weight" else high
             if top <= low:
@@ -201,6 +204,16 @@ def _term_weights(base: RunSettings) -> dict[str, BaseDistribution]:
     if not found:
         raise UserError("no loss term is on, so there is no weight to search; switch one on with objective.terms")
     return found
+
+
+def _walled_weights(base: RunSettings) -> dict[str, BaseDistribution]:
+    """The weights that no balance mode touches, where there is a competition."""
+    if not base.model.competition.on:
+        return {}
+    _, low, high = WEIGHT
+    # push may not be above 1.
+    tops = {"pull": high, "push": 1.0}
+    return {f"{TERM}{name}.weight": FloatDistribution(low, tops[name], log=True) for name in WALLED}
 
 
 def _ends(distribution: BaseDistribution) -> list[Any]:

@@ -10,8 +10,8 @@ from model_episodes import episodes, settings, taught, training_module
 from model_workers import exchange, part, sent
 from torch import Tensor
 
-from model.balancing.balance import BALANCERS, BY_VALUE
 from model.balancing.measuring import measure
+from model.balancing.registry import BALANCERS, BY_VALUE
 from model.objective import ObjectiveSettings, TrainingModule
 
 RANKED = {"grl": {"on": False}, "corr": {"on": False}, "rank": {"on": True, "start": 0.0}}

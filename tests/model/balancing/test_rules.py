@@ -10,10 +10,12 @@ from torch import Tensor
 
 from data_pipeline.errors import UserError
 from data_pipeline.settings import validate
-from model.balancing.balance import BALANCERS, BY_VALUE, Balance, acting_fields
+from model.balancing.balance import Balance, acting_fields
 from model.balancing.gradient_rules import SLACK, alignment, equal_projections
 from model.balancing.measuring import Gradients, measure
-from model.balancing.rule import BalanceSettings, Seen, Targets
+from model.balancing.registry import BALANCERS, BY_VALUE
+from model.balancing.rule import Seen, Targets
+from model.balancing.settings import BalanceSettings
 from model.objective import ObjectiveSettings
 from model.terms.registry import TermsSettings
 
@@ -121,7 +123,7 @@ def test_the_fields_said_to_act_under_a_mode_act_and_no_others(mode: str) -> Non
     seen = Seen(torch.tensor([0.7, 0.5]), 3.0, measured(random_gradients(2)).gradients)
 
     def coefficient(**changes: float) -> float:
-        own = {"on": True, "weight": 0.4, "ramp": 0.1, "cap": 0.45, "ratio": 0.3, **changes}
+        own = {"on": True, "start": 2.0, "weight": 0.4, "ramp": 0.1, "cap": 0.45, "ratio": 0.3, **changes}
         term = getattr(validate(TermsSettings, {**terms, name: own}, "settings"), name)
         asked = Targets(
             torch.tensor([term.weight_at(3.0)]), torch.tensor([term.ratio_at(3.0)]), torch.tensor([term.growth_at(3.0)])

@@ -7,7 +7,8 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
-from model.energy.energy import FORMS, TEMPERATURES, Energy, EnergySettings
+from model.energy.energy import TEMPERATURES, Energy, EnergySettings
+from model.energy.forms import FORMS
 from model.scores import Scores
 
 SEED_FORMS = sorted(FORMS)

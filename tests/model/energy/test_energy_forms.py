@@ -8,7 +8,8 @@ from model_episodes import episodes, settings
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
-from model.energy.energy import FORMS, Energy, EnergySettings
+from model.energy.energy import Energy, EnergySettings
+from model.energy.forms import FORMS
 from model.energy.free_energy import free_energy, reading
 from model.environment.settings import EnvironmentSettings
 from model.episode_model import EpisodeModel

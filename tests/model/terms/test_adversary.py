@@ -15,16 +15,17 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from distributed.engine import set_learning_rate
-from model.balancing.balance import BALANCERS, BY_VALUE, Balance
+from model.balancing.balance import Balance
 from model.balancing.measuring import measure
-from model.balancing.rule import BalanceSettings, Seen, Targets
-from model.objective import TrainingModule
+from model.balancing.registry import BALANCERS, BY_VALUE
+from model.balancing.rule import Seen, Targets
+from model.balancing.settings import BalanceSettings
+from model.objective import ObjectiveSettings, TrainingModule
 from model.parameters import parameter_groups
 from model.terms.club import Club, ClubSettings
 from model.terms.conditional_invariance import CdanSettings, ConditionalReversal
 from model.terms.dependence import DependenceSettings
 from model.terms.invariance import GradientReversal, GrlSettings
-from model.terms.registry import TermsSettings
 
 LINES, QUERY, WIDTH = 3, 32, 8
 TERMS: dict[str, Any] = {
@@ -228,6 +229,6 @@ def test_the_reversal_grows_from_the_term_s_start_under_every_balancer(name: str
 
 
 def test_terms_without_a_ramp_of_their_own_are_whole_from_their_start() -> None:
-    terms = [getattr(TermsSettings(), name) for name in TermsSettings.model_fields]
+    terms = ObjectiveSettings().policies().values()
     assert {type(own) for own in terms if own.growth_at(0.0) != 1.0} == {GrlSettings, CdanSettings}
     assert DependenceSettings().growth_at(9.0) == 1.0

@@ -22,6 +22,8 @@ from model.episode_model import EpisodeModel, ModelSettings
 from model.objective import TrainingModule
 from model.terms.competition import (
     Competition,
+    PullSettings,
+    PushSettings,
     divergence,
     pull_weight,
     push_weight,
@@ -35,11 +37,13 @@ QUIET = {"terms": {"grl": {"on": False}, "corr": {"on": False}}, "curriculum": {
 
 
 def rivals(tracks: int = 0, **own: Any) -> TrainingModule:
-    """A training module with competition, its graph by an even tree."""
+    """A training module with competition, its graph by an even tree; `own` may weigh `pull` and `push`, and `start`."""
+    walled = {name: {"weight": own.pop(name)} for name in ("pull", "push") if name in own}
+    objective = {**QUIET, "terms": {**QUIET["terms"], **walled}, "start": own.pop("start", 2.0)}
     competition = {"on": True, "relation": "tree", **own}
     tissues = {"a": "x", "b": "x", "c": "y"}
     module = training_module(
-        QUIET, tracks=tracks, competition=competition, tissues=tissues, environment={"trunk_gradient": True}
+        objective, tracks=tracks, competition=competition, tissues=tissues, environment={"trunk_gradient": True}
     )
     module.set_lines(["a", "b", "c"], torch.zeros(3, 0))
     return module
@@ -166,7 +170,7 @@ def test_T7_3_the_divergence_is_zero_exactly_where_student_and_teacher_agree() -
 
 
 def test_T7_4_a_hundred_straight_wins() -> None:
-    term = Competition(CompetitionSettings(), 0, lines=2)
+    term = Competition(CompetitionSettings(), PullSettings(start=2.0), PushSettings(start=2.0), 0, lines=2)
     labels = torch.tensor([[1.0, 0.0, math.nan]])
     right, wrong = torch.tensor([[3.0, -3.0, 0.0]]), torch.zeros(1, 3)
     for _ in range(100):
@@ -212,7 +216,7 @@ def test_T7_5_the_graph_is_not_the_identity() -> None:
 
 def test_T7_6_without_competition_every_logit_is_bit_equal_to_the_base_model() -> None:
     batch, found = episodes(signals=3), []
-    for competition in ({}, {"on": False, "spread": 0.9, "pull": 3.0}):
+    for competition in ({}, {"on": False, "spread": 0.9}):
         module = training_module(QUIET, tracks=3, competition=competition)
         run(module, 2, tracks=3)
         found.append(module.eval().model.logits(batch))
@@ -304,7 +308,7 @@ def test_the_opportunist_sees_what_the_sequences_are_made_of_on_both_strands() -
 @pytest.mark.parametrize("trunk", ["none", "tiny"])
 def test_competition_trains_with_finite_values_above_its_bound(trunk: str) -> None:
     module = training_module(
-        {"balance": {"every": 1}}, tracks=3, competition={"on": True, "start": 0.0}, trunk={"size": trunk}
+        {"balance": {"every": 1}, "start": 0.0}, tracks=3, competition={"on": True}, trunk={"size": trunk}
     )
     optimiser = torch.optim.AdamW(module.parameters(), lr=1e-3)
     for step in range(6):
@@ -377,7 +381,7 @@ def test_a_run_on_a_store_relates_its_lines_by_their_features(tmp_path: Path) ->
 
 
 def test_every_line_idle_is_reported() -> None:
-    term = Competition(CompetitionSettings(), 0, lines=3)
+    term = Competition(CompetitionSettings(), PullSettings(start=2.0), PushSettings(start=2.0), 0, lines=3)
     step, scores = step_of(torch.ones(3, 2)), scores_of(torch.zeros(3, 2))
     step = replace(step, composition=torch.zeros(3, 2, 32))
     assert float(term(step, scores, 5.0).report["idle"]) == 1.0

@@ -14,7 +14,7 @@ from torch import Tensor
 from model.curriculum import CurriculumSettings
 from model.environment.student import CompetitionSettings, Student
 from model.scores import StudentView
-from model.terms.competition import Competition
+from model.terms.competition import Competition, PullSettings, PushSettings
 from tests.model.terms.test_competition import rivals, run
 
 
@@ -27,7 +27,9 @@ def studied(whole: Tensor, strength: float = 1.0, **given: Tensor) -> StudentVie
 
 def counted(student: StudentView, logits: Tensor, epoch: float = 5.0) -> float:
     """Win rate of the one line after a step against an opportunist that always says one half."""
-    term = Competition(CompetitionSettings(win_memory=0.0), 0, lines=1)
+    term = Competition(
+        CompetitionSettings(win_memory=0.0), PullSettings(start=2.0), PushSettings(start=2.0), 0, lines=1
+    )
     for parameter in term.opportunist.parameters():
         torch.nn.init.zeros_(parameter)
     step = replace(step_of(torch.tensor([[1.0, 0.0]]), line=(0,)), composition=torch.zeros(1, 2, 32))
@@ -88,7 +90,7 @@ def test_the_student_s_answer_has_nothing_of_teacher_context_dropout_or_curricul
 
 
 def test_pull_and_push_are_weighed_by_each_line_s_win_rate() -> None:
-    term = Competition(CompetitionSettings(), 0, lines=2).eval()
+    term = Competition(CompetitionSettings(), PullSettings(start=2.0), PushSettings(start=2.0), 0, lines=2).eval()
     term.win.copy_(torch.tensor([0.1, 0.9]))
     response, labels = torch.randn(2, 5), torch.ones(2, 5)
     target = torch.tensor([[1.0, 0.0], [0.0, 1.0]])

@@ -71,7 +71,7 @@ WEIGHT = {"choices": [0.1, 1.0]}
         ("objective.terms.grl.ratio", WEIGHT, [FIXED], "it reads cap and ramp and weight"),
         ("objective.terms.grl.weight", WEIGHT, ["objective.balance.mode=imtl_g_rep"], "it reads no field"),
         ("objective.terms.grl.weight", {"choices": [1.0, 8.0]}, [FIXED], "a weight above it acts as 4"),
-        ("model.competition.push", WEIGHT, [], r"model\.competition\.on is false"),
+        ("objective.terms.push.weight", WEIGHT, [], r"model\.competition\.on is false"),
         ("model.environment.id_teacher.share", {"choices": [0.1, 0.5]}, [], r"id_teacher\.on is false"),
     ],
 )
@@ -87,7 +87,7 @@ def test_a_setting_that_cannot_act_is_refused_with_the_reason(
     [
         ("objective.terms.vrex.weight", {"objective.terms.vrex.on": {"choices": [True, False]}}),
         ("objective.terms.grl.ratio", {"objective.balance.mode": {"choices": ["fixed_ramp", "gradnorm_ema"]}}),
-        ("model.competition.push", {"model.competition.on": {"choices": [True, False]}}),
+        ("objective.terms.push.weight", {"model.competition.on": {"choices": [True, False]}}),
     ],
 )
 def test_a_setting_that_acts_in_some_trials_is_searched(key: str, switch: dict[str, object]) -> None:
