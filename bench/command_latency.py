@@ -42,6 +42,12 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("distributed/train.py", "--store none", "store none does not exist"),
     ("distributed/train.py", f"--store {STORE} --config none.yaml", "settings file none.yaml does not exist"),
     ("distributed/train.py", f"--store {STORE} optimiser.lr", "is not of the form key=value"),
+    (
+        "distributed/train.py",
+        f"--store {STORE} optimiser.lrr=1",
+        "unknown key 'optimiser.lrr', did you mean '",
+    ),
+    ("distributed/train.py", f"--store {STORE} --config words.yaml", "words.yaml: unknown key 'line'"),
     ("distributed/train.py", f"--store {STORE} --resume", "--resume needs the --name of the run"),
     ("distributed/train.py", f"--store {STORE} --resume --name x", "there is no run at runs/x"),
     ("distributed/train.py", f"--store {STORE} --name a/b", "run name 'a/b' may only have"),
@@ -61,17 +67,17 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("distributed/submit.py", "--address a", "no command given"),
     ("tune/search.py", "", "Missing option"),
     ("tune/search.py", f"--store {STORE} --space lamda", "there is no search space 'lamda'"),
+    ("tune/search.py", f"--store {STORE} search.trial=1", "did you mean 'search.trials'?"),
     ("tune/search.py", "--store none", "store none does not exist"),
     ("tune/ablate.py", "", "Missing option"),
+    ("tune/ablate.py", f"--store {STORE} --variants {VARIANTS} train.epoch=1", "did you mean 'train.epochs'?"),
     ("tune/ablate.py", f"--store {STORE} --variants none.yaml", "there is no ablation none.yaml"),
     ("tune/ablate.py", f"--store {STORE} --variants {VARIANTS} --seeds 0,x", "is not a list of whole numbers"),
     ("tune/ablation_report.py", "--ablation none", "there is no ablation at none"),
 ]
 """(command, words, what the answer says)."""
 OF_SETTINGS: list[tuple[str, str, str]] = [
-    ("distributed/train.py", f"--store {STORE} optimiser.lrr=1", "did you mean 'optimiser.lr'?"),
     ("distributed/train.py", f"--store {STORE} optimiser.lr=-1", "input should be greater than 0"),
-    ("tune/search.py", f"--store {STORE} search.trial=1", "did you mean 'trials'?"),
 ]
 """Mistakes that take the settings of a run."""
 

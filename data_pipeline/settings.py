@@ -11,7 +11,6 @@ somebody's environment can get into the settings that a run stores.
 
 from __future__ import annotations
 
-import difflib
 import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from data_pipeline.errors import UserError
-from data_pipeline.settings_text import read_file, read_override
+from data_pipeline.settings_text import read_file, read_override, unknown_key
 
 SHOWN = reprlib.Repr()
 """How a wrong value is shown: whole while it is short."""
@@ -93,14 +92,11 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sentences(cls: type[Settings], error: ValidationError) -> Iterator[str]:
-    known = sorted(_keys(cls))
+    known = sorted(keys_of(cls))
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, known, n=1)
-            yield f"unknown key '{key}'" + (
-                f", did you mean '{near[0]}'?" if near else "; see docs/settings.md for the keys"
-            )
+            yield unknown_key(key, known)
         else:
             message = problem["msg"]
             if problem["input"] is None and problem["type"] == "string_type":
@@ -108,9 +104,10 @@ def _sentences(cls: type[Settings], error: ValidationError) -> Iterator[str]:
             yield f"key '{key}' has value {SHOWN.repr(problem['input'])}: {message[0].lower()}{message[1:]}"
 
 
-def _keys(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def keys_of(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted keys of the settings `cls` and their branches."""
     for name, field in cls.model_fields.items():
         yield prefix + name
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield from _keys(annotation, f"{prefix}{name}.")
+            yield from keys_of(annotation, f"{prefix}{name}.")

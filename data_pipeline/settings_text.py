@@ -7,9 +7,10 @@ of YAML 1.2 hold. Whatever else can be wrong with a file or a word ends in one s
 
 from __future__ import annotations
 
+import difflib
 import io
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -62,6 +63,39 @@ def require_settings_text(files: Sequence[Path], overrides: Sequence[str] = ()) 
         read_file(BaseModel, file)
     for override in overrides:
         read_override(BaseModel, override)
+
+
+def require_known_keys(known: Collection[str], files: Sequence[Path], overrides: Sequence[str] = ()) -> None:
+    """Raise `UserError` for keys in `files` and `overrides` that are not `known`, before what declares them is there.
+
+    `known` are dotted keys; one that ends in `.*` stands for names of the user's own.
+    """
+    given = [key for file in files for key in _dotted(read_file(BaseModel, file))]
+    given += [override.partition("=")[0] for override in overrides]
+    unknown = [key for key in dict.fromkeys(given) if not _is_known(key, known)]
+    if unknown:
+        where = " and ".join([", ".join(map(str, files))] * bool(files) + ["the command line"] * bool(overrides))
+        raise UserError(f"{where}: " + "; ".join(unknown_key(key, known) for key in unknown))
+
+
+def unknown_key(key: str, known: Collection[str]) -> str:
+    """What to say of a key that is not among those `known`."""
+    near = difflib.get_close_matches(key, sorted(name.removesuffix(".*") for name in known), n=1)
+    return f"unknown key '{key}'" + (f", did you mean '{near[0]}'?" if near else "; see docs/settings.md for the keys")
+
+
+def _is_known(key: str, known: Collection[str]) -> bool:
+    parts = key.split(".")
+    return key in known or any(".".join([*parts[:depth], "*"]) in known for depth in range(1, len(parts)))
+
+
+def _dotted(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Keys of the leaves of `tree`, and of branches that hold nothing."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 def yaml_text(tree: dict[str, Any]) -> bytes:

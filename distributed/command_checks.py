@@ -6,11 +6,25 @@ or cannot have changed, where it is used.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from data_pipeline.errors import UserError
+from data_pipeline.settings_text import require_known_keys
 from distributed.prediction import require_suffix
 from distributed.run_folder import check_name, require_record
+
+KNOWN_KEYS = Path(__file__).resolve().parents[1] / "configs/known_keys.txt"
+"""The keys of runs and, after `search.`, of searches, written by docs/settings_page.py and held to it by a test."""
+
+
+def require_keys(files: Sequence[Path], overrides: Sequence[str] = (), searched: bool = False) -> None:
+    """Raise `UserError` for what cannot be settings of a run: no YAML, no key=value, or a key that no run has.
+
+    `searched`: overrides may also have the keys of a search.
+    """
+    known = KNOWN_KEYS.read_text(encoding="utf-8").split()
+    require_known_keys([key for key in known if searched or not key.startswith("search.")], files, overrides)
 
 
 def require_unclaimed(what: str, runs: Path, name: str, resume: bool, record: str) -> None:

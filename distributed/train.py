@@ -34,9 +34,10 @@ def main(
     """Train one fold and print where its best checkpoint is."""
     from data_pipeline.settings_text import require_settings_text
     from data_pipeline.store_folder import require_store
-    from distributed.command_checks import require_unclaimed
+    from distributed.command_checks import require_keys, require_unclaimed
 
     require_settings_text(config or [], overrides or [])
+    require_keys(config or [], overrides or [])
     require_store(store)
     require_unclaimed("run", runs, name, resume, "run.json")
     # These take seconds to import; --help and mistakes in the call are answered before.

@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the settings themselves: `python docs/settings_page.py`.
+"""Write docs/settings.md and configs/known_keys.txt from the settings themselves: `python docs/settings_page.py`.
 
 Every branch of every tree that a user can set becomes one table, in the order of declaration: key, type, default,
 range and meaning. Nothing on the page is written by hand, so it cannot say anything the code does not do. Takes the
@@ -17,7 +17,7 @@ import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from data_pipeline.settings import Settings
+from data_pipeline.settings import Settings, keys_of
 from data_pipeline.simulator import SimulatorSettings
 from data_pipeline.sources import StoreSettings
 from distributed.settings import RunSettings
@@ -42,6 +42,8 @@ TREES: dict[str, tuple[type[Settings], str]] = {
 """Title, tree and where it is used, in the order of the page."""
 
 PAGE = Path(__file__).with_name("settings.md")
+KEYS = Path(__file__).resolve().parents[1] / "configs/known_keys.txt"
+"""Keys of runs and searches, for commands that answer before they import what declares them."""
 
 INTRODUCTION = """\
 # Settings
@@ -165,9 +167,29 @@ def _range(field: FieldInfo) -> str:
     return ", ".join(f"{_BOUNDS[kind][1]} {getattr(item, _BOUNDS[kind][0]):g}" for kind, item in bounds)
 
 
-def main(out: Annotated[Path, typer.Option(help="Where to write the page.")] = PAGE) -> None:
-    """Write the page of all settings."""
+def known_keys() -> str:
+    """Every key of a run, and `search.` with every key of a search, on a line of its own.
+
+    `.*` follows one whose entries have names of the user's own.
+    """
+    trees: dict[str, type[Settings]] = {"": RunSettings, "search.": SearchSettings}
+    found = {prefix + key: _annotation(tree, key) for prefix, tree in trees.items() for key in keys_of(tree)}
+    return "".join(f"{key}{'.*' * (get_origin(own) is dict)}\n" for key, own in found.items())
+
+
+def _annotation(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.model_fields[part].annotation
+    return tree
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Where to write the page.")] = PAGE,
+    keys: Annotated[Path, typer.Option(help="Where to write the list of keys.")] = KEYS,
+) -> None:
+    """Write the page of all settings, and the list of keys."""
     out.write_text(page(), encoding="utf-8")
+    keys.write_text(known_keys(), encoding="utf-8")
 
 
 if __name__ == "__main__":

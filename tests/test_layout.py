@@ -237,10 +237,11 @@ def test_script_run_by_its_path_explains_itself(script: Path, tmp_path: Path) ->
 
 
 def test_settings_page_is_what_the_settings_say(tmp_path: Path) -> None:
-    page = tmp_path / "settings.md"
-    subprocess.run([sys.executable, PROJECT / "docs/settings_page.py", "--out", page], check=True)
-    committed = (PROJECT / "docs/settings.md").read_text()
-    assert page.read_text() == committed, "run `python docs/settings_page.py` and commit docs/settings.md"
+    page, keys = tmp_path / "settings.md", tmp_path / "keys.txt"
+    subprocess.run([sys.executable, PROJECT / "docs/settings_page.py", "--out", page, "--keys", keys], check=True)
+    for made, committed in ((page, "docs/settings.md"), (keys, "configs/known_keys.txt")):
+        says = f"run `python docs/settings_page.py` and commit {committed}"
+        assert made.read_text() == (PROJECT / committed).read_text(), says
 
 
 def test_every_setting_says_what_it_means() -> None:

@@ -41,11 +41,12 @@ def main(
     """Run an ablation and print its table."""
     from data_pipeline.settings_text import require_settings_text
     from data_pipeline.store_folder import require_store
-    from distributed.command_checks import require_unclaimed
+    from distributed.command_checks import require_keys, require_unclaimed
     from tune.command_words import names_of, seeds_of, variants_file
 
     chosen_seeds = seeds_of(seeds)
     require_settings_text([*(config or []), variants_file(variants)], overrides or [])
+    require_keys(config or [], overrides or [])
     require_store(store)
     require_unclaimed("ablation", runs, name, resume, "ablation.json")
     # These take seconds to import; --help and mistakes in the call are answered before.

@@ -38,10 +38,11 @@ def main(
     """Search a space and print the best settings."""
     from data_pipeline.settings_text import require_settings_text
     from data_pipeline.store_folder import require_store
-    from distributed.command_checks import require_unclaimed
+    from distributed.command_checks import require_keys, require_unclaimed
     from tune.command_words import space_file
 
     require_settings_text([*(config or []), space_file(space)], overrides or [])
+    require_keys(config or [], overrides or [], searched=True)
     require_store(store)
     require_unclaimed("search", runs, name, resume, "search.json")
     # These take seconds to import; --help and mistakes in the call are answered before.
