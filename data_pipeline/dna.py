@@ -7,26 +7,17 @@ one-hot row, except N, which maps to the zero vector: padding must not look like
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 from numpy.typing import NDArray
 
 IUPAC = "-ACMGRSVTWYHKDBN"
 """The letter of each nibble 0-15; nibble 0 (no base) is never stored."""
 
-PAD = 0xFF
-"""A byte of two N."""
-
 _NIBBLE_OF_BYTE = np.zeros(256, dtype=np.uint8)
 for _nibble, _letter in enumerate(IUPAC[1:], start=1):
     _NIBBLE_OF_BYTE[ord(_letter)] = _NIBBLE_OF_BYTE[ord(_letter.lower())] = _nibble
 _NIBBLE_OF_BYTE[ord("U")] = _NIBBLE_OF_BYTE[ord("u")] = 8
 _LETTERS = np.frombuffer(IUPAC.encode(), dtype=np.uint8)
-_COMPLEMENT = np.array([int(f"{nibble:04b}"[::-1], 2) for nibble in range(16)], dtype=np.uint8)
-_REVERSE_COMPLEMENT_BYTE = np.array(
-    [_COMPLEMENT[byte & 15] << 4 | _COMPLEMENT[byte >> 4] for byte in range(256)], np.uint8
-)
 
 
 def first_bad_letter(sequence: str) -> tuple[int, str] | None:
@@ -56,21 +47,10 @@ def pack(sequence: str, length: int) -> NDArray[np.uint8]:
     return ((padded[0::2] << 4) | padded[1::2]).astype(np.uint8)
 
 
-def pack_many(sequences: Iterable[str], length: int) -> NDArray[np.uint8]:
-    """Pack each sequence with `pack` into (n, length/2) uint8."""
-    rows = [pack(sequence, length) for sequence in sequences]
-    return np.stack(rows) if rows else np.empty((0, length // 2), dtype=np.uint8)
-
-
 def unpack(packed: NDArray[np.uint8]) -> str:
     """The letters of one packed row (length/2,) uint8."""
     nibbles = np.stack([packed >> 4, packed & 15], axis=-1).reshape(-1)
     return _LETTERS[nibbles].tobytes().decode()
-
-
-def reverse_complement(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Reverse complement of packed rows (..., length/2) uint8, without unpacking."""
-    return _REVERSE_COMPLEMENT_BYTE[packed[..., ::-1]]
 
 
 def one_hot_table() -> NDArray[np.float32]:

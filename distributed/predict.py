@@ -45,6 +45,7 @@ def main(
         int, typer.Option(help="Pairs per support set; 0: what the line gives, to the model's bound.")
     ] = 0,
     seed: Annotated[int, typer.Option(help="Chooses the supports.")] = 0,
+    explain: Annotated[bool, typer.Option("--explain", help="Also what adds up to each logit.")] = False,
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
     workers: Annotated[int, typer.Option(help="Ray tasks at a time; 0: one per GPU or CPU.", min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out.")] = False,
@@ -90,7 +91,8 @@ def main(
         work_folder,
     )
 
-    settings = validate(PredictionSettings, {"draws": draws, "support": support, "seed": seed}, "options")
+    options = {"draws": draws, "support": support, "seed": seed, "explain": explain}
+    settings = validate(PredictionSettings, options, "options")
     console, lines = Console(), line or []
     description = None
     if pairs:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from data_pipeline.episodes import SupportSize, draw_supports, support_labels
 from data_pipeline.errors import UserError
 from data_pipeline.store import KINDS, Kind, Store
 from evaluation.settings import ScoringSettings
+from model.energy import FreeEnergy
 from model.episode_model import EpisodeModel
 
 IN_MEMORY = 2 << 30
@@ -74,6 +75,19 @@ class LineScores:
     """(draws, dE), z_E of each draw's first support."""
     alike: NDArray[np.bool_]
     """(k,) pairs that each draw's first support serves; others were scored in another environment."""
+
+
+class HeadScores(NamedTuple):
+    """What the heads say of n pairs given one support."""
+
+    logits: NDArray[np.float32]
+    """(n,)."""
+    neutral: NDArray[np.float32]
+    """(n,) U_I."""
+    environment: NDArray[np.float32]
+    """(dE,) z_E."""
+    parts: NDArray[np.float32]
+    """(n, K + 2) what adds up to the logits: the background, the environment's price, and K channels (`FreeEnergy`)."""
 
 
 class Scorer:
@@ -188,23 +202,23 @@ class Scorer:
         query_h: NDArray[np.float32],
         support: NDArray[np.int64],
         query: NDArray[np.int64],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Logits (n,), neutral energies (n,) and z_E (dE,) of the pairs `query` (n,) given the pairs `support` (m,).
+    ) -> HeadScores:
+        """Scores of the pairs `query` (n,) given the pairs `support` (m,); their features query_h (n, d), support_h.
 
-        Pair features support_h (m, d) and query_h (n, d).
+        The pairs go through the heads a few thousand at a time.
         """
-        parts, size = [], TRUNK_BATCHES * self.settings.pairs_per_batch
+        found, size = [], TRUNK_BATCHES * self.settings.pairs_per_batch
         for first in range(0, len(query), size):
             part = slice(first, first + size)
-            parts.append(self._episode_heads(np.concatenate([support_h, query_h[part]]), support, query[part]))
-        logits, neutral, environment = zip(*parts, strict=True)
-        return np.concatenate(logits), np.concatenate(neutral), environment[0]
+            found.append(self._episode_heads(np.concatenate([support_h, query_h[part]]), support, query[part]))
+        logits, neutral, environment, parts = zip(*found, strict=True)
+        return HeadScores(np.concatenate(logits), np.concatenate(neutral), environment[0], np.concatenate(parts))
 
     @torch.no_grad()
     def _episode_heads(
         self, h: NDArray[np.float32], support: NDArray[np.int64], query: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Logits (n,), neutral energies (n,) and z_E (dE,) of `query` given `support`, one episode.
+    ) -> HeadScores:
+        """Scores of `query` given `support`, one episode; h (m + n, d) are the features of both.
 
         Raises `UserError` for a score that is not finite: nothing can be ranked, averaged or calibrated with it.
         """
@@ -220,7 +234,9 @@ class Scorer:
         )  # fmt: skip
         logits, neutral = scores.logits[0].cpu().numpy(), scores.neutral[0].cpu().numpy()
         self._require_finite(query, logits + neutral)
-        return logits, neutral, scores.environment[0].cpu().numpy()
+        own = FreeEnergy.of(scores)
+        parts = torch.cat([own.background.unsqueeze(-1), own.environment.unsqueeze(-1), own.channels], dim=-1)
+        return HeadScores(logits, neutral, scores.environment[0].cpu().numpy(), parts[0].cpu().numpy())
 
     def _require_finite(self, query: NDArray[np.int64], values: NDArray[np.float32]) -> None:
         unfit = query[~np.isfinite(values)]

@@ -51,6 +51,8 @@ class Job:
     """Elements that one part encodes."""
     pairs_per_part: int = 4096
     """Pairs that one part scores; also the rows that a table grows by."""
+    explain: bool = False
+    """Whether parts of the energy are kept."""
 
     def part(self, number: int) -> slice:
         """The pairs of part `number`."""
@@ -59,6 +61,18 @@ class Job:
     def tokens_file(self, kind: Kind, number: int, name: str) -> Path:
         """Where part `number` of the elements of `kind` keeps its `tokens` or its `mask`."""
         return self.work / f"{kind}-{number:06d}.{name}.npy"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of k pairs."""
+
+    logits: NDArray[np.float32]
+    """(k, draws)."""
+    neutral: NDArray[np.float32]
+    """(k,) U_I."""
+    parts: NDArray[np.float32]
+    """(k, K + 2) what adds up to the mean of the logits, see `HeadScores`; (k, 0) where nobody asked."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +127,8 @@ def _draw(store: Store, rows: NDArray[np.int64], size: SupportSize, draws: int, 
 
 def score_pairs(
     deployment: Deployment, store: MatchedStore, supports: Supports, job: Job, executor: Executor
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield logits (k, draws) and neutral energies (k,) of stretches of `supports.rows`, in their order."""
+) -> Iterator[Scored]:
+    """Yield the scores of stretches of `supports.rows`, in their order."""
     write_export(deployment, job.work / "model")
     members = np.concatenate(supports.sets)
     used = np.unique(np.concatenate([supports.rows, members]))
@@ -135,7 +149,7 @@ def score_pairs(
         with progress(len(supports.rows), "score pairs", "pair") as bar:
             for part in executor(partial(score_part, job), _parts(len(supports.rows), job.pairs_per_part)):
                 bar.update(len(part["neutral"]))
-                yield part["logits"], part["neutral"]
+                yield Scored(part["logits"], part["neutral"], part["parts"])
     finally:
         # They map files of a folder that is about to go.
         _opened.cache_clear()
@@ -165,19 +179,24 @@ def support_part(job: Job, part: int) -> Arrays:
 
 
 def score_part(job: Job, part: int) -> Arrays:
-    """Logits (k, draws) and neutral energies (k,) of a part of the pairs."""
+    """The fields of `Scored` for a part of the pairs."""
     opened = _opened(job)
     arrays = opened.arrays
     support_h = np.load(job.work / "support_features.npy", mmap_mode="r")
     rows, serving = arrays["rows"][job.part(part)], arrays["serving"][job.part(part)]
     h = opened.features(rows)
     logits, neutral = np.empty(serving.shape, dtype=np.float32), np.empty(len(rows), dtype=np.float32)
+    width = opened.scorer.model.settings.energy.channels + 2 if job.explain else 0
+    parts = np.zeros((len(rows), width), dtype=np.float32)
     for number in np.unique(serving):
         where, draw = np.nonzero(serving == number)
         support = arrays["members"][arrays["ends"][number - 1] if number else 0 : arrays["ends"][number]]
         own = support_h[np.searchsorted(arrays["support_rows"], support)]
-        logits[where, draw], neutral[where], _ = opened.scorer.heads(own, h[where], support, rows[where])
-    return {"logits": logits, "neutral": neutral}
+        found = opened.scorer.heads(own, h[where], support, rows[where])
+        logits[where, draw], neutral[where] = found.logits, found.neutral
+        if job.explain:
+            parts[where] += found.parts / serving.shape[1]
+    return {"logits": logits, "neutral": neutral, "parts": parts}
 
 
 class _Opened:

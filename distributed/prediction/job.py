@@ -26,7 +26,7 @@ from distributed.prediction.batch_scoring import Job, Supports, plan_supports, s
 from distributed.prediction.deployment import Deployment, ModelDescription
 from distributed.prediction.executors import Executor
 from distributed.prediction.matched_store import MatchedStore
-from distributed.prediction.score_table import ScoreTable, TableWriter
+from distributed.prediction.score_table import SCHEMA, ScoreTable, TableWriter, schema
 from evaluation import ScoringSettings
 
 
@@ -39,6 +39,8 @@ class PredictionSettings(Settings):
     """m, pairs per support set; 0: as many as the line gives, up to the bound of the model."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Chooses the supports."""
+    explain: bool = False
+    """Whether the table also has what adds up to each logit."""
 
 
 def predict(
@@ -62,11 +64,13 @@ def predict(
     rows = select_rows(store, lines)
     size = SupportSize.exactly(settings.support) if settings.support else model.support_in_use
     supports = plan_supports(store, rows, size, settings.draws, settings.seed)
-    job = Job(work.resolve(), store.path, ScoringSettings(support_draws=settings.draws))
-    table, answers = ScoreTable(store, model.calibration), Answers(store, rows, settings.draws)
-    with TableWriter(out) as writer:
-        for logits, neutral in score_pairs(deployment, store, supports, job, executor):
-            writer.write(table.rows(*answers.after(logits, neutral)))
+    job = Job(work.resolve(), store.path, ScoringSettings(support_draws=settings.draws), explain=settings.explain)
+    own = schema(model.model.energy.channels if settings.explain else 0)
+    table = ScoreTable(store, model.calibration)
+    answers = Answers(store, rows, settings.draws, len(own) - len(SCHEMA))
+    with TableWriter(out, own) as writer:
+        for scored in score_pairs(deployment, store, supports, job, executor):
+            writer.write(table.rows(answers.after(scored)))
         _write_record(out, store, model, supports, settings, answers.count)
     return answers.count
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from data_pipeline.durable import FullDiskNamed, draft_of, publish_file
 from data_pipeline.errors import UserError
 from data_pipeline.sources import UNPLACED
-from data_pipeline.store import ElementTable, Kind, Store
+from data_pipeline.store import ElementTable, Store
+from distributed.prediction.answers import Rows
 from distributed.prediction.deployment import FrozenCalibration
 from evaluation import Calibration
 
@@ -38,6 +39,12 @@ SCHEMA = pa.schema(
 """Columns of the table; docs/predict.md says what each means."""
 
 
+def schema(channels: int = 0) -> pa.Schema:
+    """`SCHEMA`, and with `channels` above 0 what adds up to the logit: background, environment, each channel."""
+    names = ["background", "environment", *(f"channel_{k + 1}" for k in range(channels))] if channels else []
+    return pa.schema([*SCHEMA, *((f"logit_{name}", pa.float32()) for name in names)])
+
+
 class ScoreTable:
     """Turns scores of store rows into rows of the table."""
 
@@ -50,24 +57,20 @@ class ScoreTable:
             for kind, table in (("enhancer", store.enhancers), ("promoter", store.promoters))
         }
 
-    def rows(
-        self,
-        rows: NDArray[np.int64],
-        logits: NDArray[np.float32],
-        neutral: NDArray[np.float32],
-        names: dict[Kind, list[str]] | None = None,
-    ) -> pa.Table:
-        """Table of store `rows` (k,) with `logits` (k, draws) and U_I `neutral` (k,); `names` replace the elements'."""
-        pairs = self._store.pairs
+    def rows(self, answers: Rows) -> pa.Table:
+        """Table of the rows of the input that were answered."""
+        pairs, rows, scored = self._store.pairs, answers.rows, answers.scored
         columns: dict[str, Any] = {"line": pa.array(self._store.lines).take(pa.array(pairs.line[rows]))}
         for kind, index in (("enhancer", pairs.enhancer), ("promoter", pairs.promoter)):
             place = pa.array(index[rows])
             columns |= {name: values.take(place) for name, values in self._elements[kind].items()}
-        columns |= {kind: pa.array(own, pa.string()) for kind, own in (names or {}).items()}
+        columns |= {kind: pa.array(own, pa.string()) for kind, own in (answers.names or {}).items()}
         distance = pairs.distance[rows]
         columns["distance"] = pa.array(distance, mask=distance < 0)
-        columns |= self._scores(logits) | {"neutral": neutral}
-        return pa.table({field.name: columns[field.name] for field in SCHEMA}, schema=SCHEMA)
+        columns |= self._scores(scored.logits) | {"neutral": scored.neutral}
+        own = schema(max(scored.parts.shape[1] - 2, 0))
+        columns |= dict(zip(own.names[len(SCHEMA) :], scored.parts.T, strict=True))
+        return pa.table({name: columns[name] for name in own.names}, schema=own)
 
     def _scores(self, logits: NDArray[np.float32]) -> dict[str, Any]:
         count, draws = logits.shape
@@ -87,11 +90,11 @@ class ScoreTable:
 
 
 class TableWriter:
-    """Writes tables of `SCHEMA` one after the other to a hidden file that gets its name at the end."""
+    """Writes tables of one schema one after the other to a hidden file that gets its name at the end."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, own: pa.Schema = SCHEMA) -> None:
         """`out` ends in .parquet or .tsv (see table_formats.py)."""
-        self._out, self._partial = out, draft_of(out)
+        self._out, self._partial, self._schema = out, draft_of(out), own
 
     def write(self, table: pa.Table) -> None:
         """Append the rows of `table`."""
@@ -106,11 +109,11 @@ class TableWriter:
     def __enter__(self) -> TableWriter:
         """Open the hidden file."""
         if self._out.suffix == ".parquet":
-            self._writer = pyarrow.parquet.ParquetWriter(self._partial, SCHEMA)
+            self._writer = pyarrow.parquet.ParquetWriter(self._partial, self._schema)
         else:
             # Without quotes, which other programs would take for part of a name; a name that needs some is refused.
             options = pyarrow.csv.WriteOptions(delimiter="\t", quoting_style="none", quoting_header="none")
-            self._writer = pyarrow.csv.CSVWriter(self._partial, SCHEMA, write_options=options)
+            self._writer = pyarrow.csv.CSVWriter(self._partial, self._schema, write_options=options)
         return self
 
     def __exit__(

@@ -26,25 +26,13 @@ class FreeEnergy:
     total: Tensor
     """(E, n) their sum, the log-odds."""
 
-
-def free_energy(scores: Scores) -> FreeEnergy:
-    """What each part of the energy adds to the log-odds of each query pair."""
-    temperature = scores.temperature.expand_as(scores.logits)
-    return FreeEnergy(
-        background=scores.bias / temperature,
-        channels=scores.channels * scores.gates / temperature.unsqueeze(-1),
-        environment=-scores.shift.expand_as(scores.logits) / temperature,
-        total=scores.logits,
-    )
-
-
-def reading(scores: Scores, episode: int, query: int) -> dict[str, float]:
-    """One pair's energy as named numbers, for reports: b, u_k, g_k, r, T and the log-odds they make."""
-    k = scores.channels.shape[-1]
-    gates = scores.gates.expand_as(scores.channels)[episode, query]
-    parts = {"b": scores.bias, "r": scores.shift.expand_as(scores.logits)[episode, query]}
-    parts["T"] = scores.temperature.expand_as(scores.logits)[episode, query]
-    parts |= {f"u_{index + 1}": scores.channels[episode, query, index] for index in range(k)}
-    parts |= {f"g_{index + 1}": gates[index] for index in range(k)}
-    parts["log_odds"] = scores.logits[episode, query]
-    return {name: float(value.detach()) for name, value in parts.items()}
+    @classmethod
+    def of(cls, scores: Scores) -> FreeEnergy:
+        """What each part of the energy adds to the log-odds of each query pair."""
+        temperature = scores.temperature.expand_as(scores.logits)
+        return cls(
+            background=scores.bias / temperature,
+            channels=scores.channels * scores.gates / temperature.unsqueeze(-1),
+            environment=-scores.shift.expand_as(scores.logits) / temperature,
+            total=scores.logits,
+        )

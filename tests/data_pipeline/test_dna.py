@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packed_dna import pack_many, reverse_complement
 
-from data_pipeline.dna import IUPAC, first_bad_letter, one_hot_table, pack, pack_many, reverse_complement, unpack
+from data_pipeline.dna import IUPAC, first_bad_letter, one_hot_table, pack, unpack
 
 LETTERS = IUPAC[1:]
 COMPLEMENT = dict(zip("ACGTMRWSYKVHDBN", "TGCAKYWSRMBDHVN", strict=True))

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from packed_dna import pack_many, reverse_complement
 
-from data_pipeline.dna import pack_many, reverse_complement
 from evaluation.baselines import (
     BASELINES,
     NotApplicable,

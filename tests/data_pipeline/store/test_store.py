@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packed_dna import pack_many
 
-from data_pipeline.dna import pack_many, unpack
+from data_pipeline.dna import unpack
 from data_pipeline.errors import UserError
 from data_pipeline.store.store import Store
 from data_pipeline.store.writer import PAIRS_PER_SHARD, StoreWriter

@@ -70,7 +70,7 @@ def scores(
     job = Job(work, store.path, ScoringSettings(), **sizes)
     supports = plan_supports(store, rows, SupportSize.exactly(8), 3, seed=5)
     parts = list(score_pairs(deployment, store, supports, job, in_process))
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+    return np.concatenate([part.logits for part in parts]), np.concatenate([part.neutral for part in parts])
 
 
 def test_scores_are_those_of_the_road_that_evaluation_takes(place: Path, tmp_path: Path) -> None:
@@ -83,6 +83,21 @@ def test_scores_are_those_of_the_road_that_evaluation_takes(place: Path, tmp_pat
     )
     np.testing.assert_allclose(logits, expected.logits, atol=1e-5)
     np.testing.assert_allclose(neutral, expected.neutral, atol=1e-5)
+
+
+def test_the_parts_add_up_to_the_mean_logit_and_are_kept_only_where_asked(place: Path, tmp_path: Path) -> None:
+    deployment = open_export(place / "model")
+    store = MatchedStore.of(place / "store", deployment.description)
+    rows = np.flatnonzero(store.pairs.line == 3)
+    supports = plan_supports(store, rows, SupportSize.exactly(8), 3, seed=5)
+    for explain in (True, False):
+        work = tmp_path / str(explain)
+        work.mkdir()
+        job = Job(work, store.path, ScoringSettings(), pairs_per_part=7, explain=explain)
+        for scored in score_pairs(deployment, store, supports, job, in_process):
+            assert scored.parts.shape[1] == (deployment.description.model.energy.channels + 2) * explain
+            if explain:
+                np.testing.assert_allclose(scored.parts.sum(axis=1), scored.logits.mean(axis=1), atol=1e-5)
 
 
 def test_scores_do_not_depend_on_how_the_work_is_cut(place: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model.energy.energy import Energy, EnergySettings
 from model.energy.forms import FORMS
-from model.energy.free_energy import free_energy, reading
+from model.energy.free_energy import FreeEnergy
 from model.environment.settings import EnvironmentSettings
 from model.episode_model import EpisodeModel
 from model.scores import Scores
@@ -112,21 +112,10 @@ def test_the_parts_of_the_free_energy_add_up_to_the_log_odds(form: str, tracks: 
     m = EpisodeModel(own, tracks, 0).eval()
     with torch.no_grad():
         scores = m(episodes(signals=tracks))
-    parts = free_energy(scores)
+    parts = FreeEnergy.of(scores)
     total = parts.background + parts.channels.sum(dim=-1) + parts.environment
     assert torch.allclose(total, parts.total, atol=1e-5)
     assert torch.equal(parts.total, scores.logits)
-
-
-def test_the_reading_of_a_pair_names_every_number_of_its_energy() -> None:
-    torch.manual_seed(0)
-    m = EpisodeModel(settings(energy={"channels": 2, "bias": -1.0}), 3, 0).eval()
-    scores = m(episodes(signals=3))
-    found = reading(scores, episode=1, query=2)
-    assert list(found) == ["b", "r", "T", "u_1", "u_2", "g_1", "g_2", "log_odds"]
-    energy = found["b"] + found["u_1"] * found["g_1"] + found["u_2"] * found["g_2"] - found["r"]
-    assert found["log_odds"] == pytest.approx(energy / found["T"], abs=1e-5)
-    assert found["log_odds"] == scores.logits[1, 2].item()
 
 
 def test_the_default_model_has_none_of_the_options() -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from model_episodes import dna, episodes, settings
+from packed_dna import PAD, pack_many, reverse_complement
 from torch import Tensor
 
-from data_pipeline.dna import PAD, pack_many, reverse_complement
 from data_pipeline.errors import UserError
 from data_pipeline.settings import validate
 from model.episode_model import EpisodeModel
