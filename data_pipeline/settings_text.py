@@ -25,6 +25,13 @@ LARGEST_MIB = 4
 """Settings are written by hand; a larger file is something else."""
 _TEXT, _NULL, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("str", "null", "merge"))
 
+MOVED = {
+    "model.competition.pull": "objective.terms.pull.weight",
+    "model.competition.push": "objective.terms.push.weight",
+    "model.competition.start": "objective.terms.pull.start and objective.terms.push.start",
+}
+"""Keys that earlier versions had, and where they are."""
+
 Types = tuple[Any, ...]
 """The types that a place in the tree may have; empty: unknown."""
 
@@ -80,6 +87,8 @@ def require_known_keys(known: Collection[str], files: Sequence[Path], overrides:
 
 def unknown_key(key: str, known: Collection[str]) -> str:
     """What to say of a key that is not among those `known`."""
+    if key in MOVED:
+        return f"unknown key '{key}', it is {MOVED[key]} now"
     near = difflib.get_close_matches(key, sorted(name.removesuffix(".*") for name in known), n=1)
     return f"unknown key '{key}'" + (f", did you mean '{near[0]}'?" if near else "; see docs/settings.md for the keys")
 

@@ -1,7 +1,7 @@
 """Gathers what the predictions R90-R93 are tested on for one run: other runs, a search, the truth of a simulated store.
 
-The tests themselves are in `verify`. Several runs of one store (seeds) add their gates to those of the run; everything
-else is about the run alone. Raises `UserError` for a run or search that does not belong to the store.
+The tests themselves are in evaluation/falsifiable.py. Several runs of one store (seeds) add their gates to those of the
+run; everything else is about the run alone. Raises `UserError` for a run or search that does not belong to the store.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _independence(views: list[LineView], store: Store, planted: bool) -> Verdict
 
 
 def read_trials(search: Path) -> pd.DataFrame:
-    """The finished trials of a search as `verify.weights_are_sensitive` reads them; raises `UserError`."""
+    """The finished trials of a search as `weights_are_sensitive` reads them; raises `UserError`."""
     if not (search / TRIALS).is_file():
         raise UserError(
             f"{search} is no folder of a search: it has no {TRIALS}; give the folder that tune/search.py made"

@@ -259,6 +259,14 @@ def test_commit_hooks_are_the_checks_of_the_makefile_and_download_nothing() -> N
     assert all(f"$(BIN)/{entry}" in makefile for entry in entries)
 
 
+def test_there_is_one_version() -> None:
+    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
+    latest = re.findall(r"^## (\S+) \((\S+)\)$", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+    assert latest == (version, str(citation["date-released"]))
+    assert citation["version"] == version
+
+
 def test_every_dependency_is_bounded_on_both_sides_and_locked_within() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     locked = dict(line.split("==") for line in (PROJECT / "requirements.lock").read_text().split() if "==" in line)

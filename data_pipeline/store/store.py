@@ -1,6 +1,6 @@
 """Reading a store: memory-mapped Arrow files behind plain NumPy arrays.
 
-Layout (written by `store_writer`):
+Layout (written by `writer`):
 
     manifest.json                        what is in the store, a sha256 per file, and a checksum over all of it
     lines/00000.arrow                    name, features (list<float32>)

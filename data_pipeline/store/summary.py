@@ -1,4 +1,4 @@
-"""What a store holds, as plain numbers (`store_report` prints them)."""
+"""What a store holds, as plain numbers (`report` prints them)."""
 
 from __future__ import annotations
 

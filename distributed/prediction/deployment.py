@@ -35,6 +35,7 @@ from distributed.run_folder import (
     load_checkpoint,
     read_record,
     require_export,
+    upgraded_model,
 )
 from distributed.settings import RunSettings
 from evaluation import Calibration, Criterion
@@ -229,6 +230,8 @@ def _described(file: Path) -> ModelDescription:
         raise UserError(f"{file} has format version {version}, this program reads {FORMAT_VERSION}; export again")
     if content.get("checksum") != _checksum(content):
         raise UserError(f"{file} does not match its own checksum; copy or export the model again")
+    if isinstance(content.get("model"), dict):
+        content["model"] = upgraded_model(content["model"])
     return validate(ModelDescription, content, str(file))
 
 

@@ -34,3 +34,4 @@ from .runs import read_record as read_record
 from .runs import record_device as record_device
 from .runs import versions as versions
 from .runs import written as written
+from .upgrades import upgraded_model as upgraded_model

@@ -28,6 +28,7 @@ from data_pipeline.durable import draft_of, publish, write_durably
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
 from distributed.run_folder.identities import check_name, read_record_of
+from distributed.run_folder.upgrades import upgraded_run
 from distributed.settings import RunSettings
 
 FREE_TO_CHANGE = (
@@ -106,8 +107,9 @@ def check_claim(runs: Path, name: str, resume: bool, store: Path, checksum: str,
 
 
 def read_record(run: Path) -> RunRecord:
-    """The record of the run in folder `run`; raises `UserError`."""
-    return read_record_of("run", RunRecord, run, "run.json")
+    """The record of the run in folder `run`, also one of an earlier version; raises `UserError`."""
+    record = read_record_of("run", RunRecord, run, "run.json")
+    return record.model_copy(update={"settings": upgraded_run(record.settings)})
 
 
 def record_device(run: Path, device: str) -> None:

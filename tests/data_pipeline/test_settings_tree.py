@@ -84,6 +84,10 @@ def test_later_presets_and_then_words_of_the_command_line_win(tmp_path: Path) ->
         ("train: [", "is not valid YAML"),
         ("- train", "must hold 'key: value' lines, not a list or a single value"),
         ("train: {epoch: 3}", "unknown key 'train.epoch', did you mean 'train.epochs'?"),
+        (
+            "model: {competition: {pull: 1}}",
+            "unknown key 'model.competition.pull', it is objective.terms.pull.weight now",
+        ),
         ("train: 3", "key 'train' has value 3"),
     ],
 )

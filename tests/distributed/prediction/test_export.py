@@ -150,10 +150,11 @@ def test_changed_description_is_one_sentence(run: Path, tmp_path: Path, change, 
         open_export(tmp_path / "model")
 
 
-def test_export_of_an_earlier_version_with_fewer_settings_still_opens(run: Path, tmp_path: Path) -> None:
+def test_export_of_an_earlier_version_with_other_settings_still_opens(run: Path, tmp_path: Path) -> None:
     file = exported(run, tmp_path / "model") / "model.json"
     content = json.loads(file.read_text())
     del content["model"]["signals"]["limit"], content["checksum"]
+    content["model"]["competition"] |= {"pull": 0.5, "push": 0.5, "start": 2.0}  # until 0.1.0
     content["checksum"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     file.write_text(json.dumps(content))
     assert open_export(tmp_path / "model").description.model.signals.limit == 10.0
