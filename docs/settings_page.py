@@ -45,6 +45,9 @@ PAGE = Path(__file__).with_name("settings.md")
 KEYS = Path(__file__).resolve().parents[1] / "configs/known_keys.txt"
 """Keys of runs and searches, for commands that answer before they import what declares them."""
 
+TERMS = "objective.terms"
+"""Branch whose keys are not listed: a loss term is in it as soon as it is in the registry."""
+
 INTRODUCTION = """\
 # Settings
 
@@ -170,11 +173,12 @@ def _range(field: FieldInfo) -> str:
 def known_keys() -> str:
     """Every key of a run, and `search.` with every key of a search, on a line of its own.
 
-    `.*` follows one whose entries have names of the user's own.
+    `.*` follows one whose entries have names of the user's own, or that grows by a line of a registry (loss terms).
     """
     trees: dict[str, type[Settings]] = {"": RunSettings, "search.": SearchSettings}
     found = {prefix + key: _annotation(tree, key) for prefix, tree in trees.items() for key in keys_of(tree)}
-    return "".join(f"{key}{'.*' * (get_origin(own) is dict)}\n" for key, own in found.items())
+    kept = {key: own for key, own in found.items() if not key.startswith(f"{TERMS}.")}
+    return "".join(f"{key}{'.*' * (get_origin(own) is dict or key == TERMS)}\n" for key, own in kept.items())
 
 
 def _annotation(tree: Any, key: str) -> Any:
