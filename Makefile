@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: environment train test test-cluster test-real-data lint types
+.PHONY: environment train test test-cluster test-real-data mutants lint types
 
 environment: $(VENV)/.ready
 
@@ -41,3 +41,15 @@ test-cluster: environment
 
 test-real-data: environment
 	$(BIN)/python -m pytest --must-run real_data -m real_data
+
+# Outside CI: what could be changed in these files without any test of the model noticing? Files: those changed since
+# SINCE, or FILES. KEYWORDS leaves out tests as pytest's -k does; a change that none notices costs a run of the others.
+SINCE ?= HEAD~
+FILES ?= $(shell git diff --name-only --diff-filter=d $(SINCE) -- 'model/*.py')
+MUTATED = $(subst /,.,$(patsubst %.py,%.,$(FILES)))
+mutants: environment
+	$(if $(MUTATED),,$(error no file of model/ has changed since $(SINCE); name one, as in FILES=model/terms/adversary.py))
+	$(BIN)/python -m pip install --quiet mutmut==3.8.1
+	PYTEST_ADDOPTS="-k '$(KEYWORDS)'" nice $(BIN)/mutmut run --max-children 1 $(patsubst %,'%*',$(MUTATED))
+	$(BIN)/mutmut results | grep -F $(addprefix -e ,$(MUTATED)) | sed -n 's/: \(survived\|no tests\)$$//p' | \
+		xargs -rn1 $(BIN)/mutmut show

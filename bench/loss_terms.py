@@ -43,6 +43,7 @@ from distributed.assembly import build_module
 from distributed.engine import learning_rate
 from distributed.settings import RunSettings
 from evaluation import Scorer, average_precision, line_information, view_lines
+from model.balancing import acting_fields
 from model.objective import TrainingModule
 from model.parameters import parameter_groups
 
@@ -76,11 +77,22 @@ class Job:
     term: str
     seed: int
     input: str = "sequences"
+    strength: float = math.nan
+    """Of the term, in the field its balance mode reads; NaN: its default."""
 
     @property
     def name(self) -> str:
         """Its file."""
-        return f"{self.world}-{self.input}-{self.mode}-{self.term}-{self.seed}"
+        strength = "" if math.isnan(self.strength) else f"-{self.strength:g}"
+        return f"{self.world}-{self.input}-{self.mode}-{self.term}{strength}-{self.seed}"
+
+    @property
+    def words(self) -> list[str]:
+        """The term's own settings."""
+        if self.term == "none" or math.isnan(self.strength):
+            return TERMS[self.term]
+        (field,) = acting_fields(self.mode) & {"weight", "ratio"}
+        return [*TERMS[self.term], f"objective.terms.{self.term}.{field}={self.strength}"]
 
 
 def settings_of(job: Job, constant: bool) -> RunSettings:
@@ -88,7 +100,7 @@ def settings_of(job: Job, constant: bool) -> RunSettings:
     words = [
         f"fold.train_lines=[{','.join(TRAIN)}]", f"fold.valid_line={VALID}", f"fold.test_line={TESTS[0]}",
         f"objective.balance.mode={job.mode}", f"train.seed={job.seed}", *["optimiser.schedule=constant"] * constant,
-        *TERMS[job.term],
+        *job.words,
     ]  # fmt: skip
     return load(RunSettings, [CONFIGS / "train/simulated.yaml", CONFIGS / "train/short.yaml"], words)
 
@@ -205,6 +217,9 @@ def judge(module: TrainingModule, store: Store, fold: Fold, settings: RunSetting
             "model": average_precision(labels, scores.logits.mean(axis=1)),
             "intrinsic": average_precision(labels, scores.neutral),
         }
+    rows = fold.rows(store, VALID, "valid")
+    scores = scorer.score_line(rows, fold.rows(store, VALID), settings.scoring.support_draws, seed=1)
+    figures["valid"] = average_precision(store.pairs.label[rows], scores.logits.mean(axis=1))
     views = [view for view in view_lines(module.model, store, fold, settings, pairs=300, draws=1) if view.trained]
     codes = np.concatenate([view.invariant for view in views])
     line_of = np.repeat(np.arange(len(views)), [len(view.rows) for view in views])
@@ -231,25 +246,38 @@ def outcomes(jobs: list[Job], out: Path) -> pd.DataFrame:
     for job in jobs:
         for epoch, figures in json.loads((out / f"{job.name}.json").read_text(encoding="utf-8")).items():
             for line, own in figures["lines"].items():
-                shared = {key: figures[key] for key in ("leak", "worst", "opened")}
+                shared = {key: figures.get(key, math.nan) for key in ("leak", "worst", "opened", "valid")}
                 rows.append({**vars(job), "epoch": int(epoch), "line": line, **own, **shared})
     return pd.DataFrame(rows)
 
 
 def compared(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per world, epoch, mode and term: figures, and the paired difference to no term with its t-interval."""
+    """Per world, epoch, mode and term: figures, and paired differences with t-intervals.
+
+    To no term under the same balance, and to no term under the preset's (`to_default`; over seeds alone as well).
+    """
     key = ["world", "epoch", "mode", "seed", "line"]
     base = frame[frame["term"] == "none"].set_index(key)
+    # The default of the preset, whatever the mode of a row.
+    default = base.xs(MODES[0], level="mode") if MODES[0] in set(frame["mode"]) else base.droplevel("mode")
     rows = []
-    for (world, epoch, mode, term), part in frame.groupby(["world", "epoch", "mode", "term"], sort=False):
+    by = ["world", "epoch", "mode", "term", "strength"]
+    for (world, epoch, mode, term, strength), part in frame.groupby(by, sort=False, dropna=False):
         own = part.set_index(key)
         beside = base.loc[own.index]
         mean, low, high = interval(own["model"] - beside["model"])
+        lead = own["model"].droplevel("mode") - default["model"].reindex(own.index.droplevel("mode"))
+        gain, least, most = interval(lead)
+        by_seed = interval(lead.groupby("seed").mean())
         rows.append(
             {
-                "world": world, "epoch": epoch, "mode": mode, "term": term, "runs": own.index.nunique(),
+                "world": world, "epoch": epoch, "mode": mode, "term": term, "strength": strength,
+                "runs": own.index.nunique(), "valid": own["valid"].groupby("seed").first().mean(),
                 "ap": own["model"].mean(), "sd_seeds": own.groupby("seed")["model"].mean().std(),
-                "difference": mean, "low": low, "high": high, "intrinsic": own["intrinsic"].mean(),
+                "difference": mean, "low": low, "high": high,
+                "to_default": gain, "to_default_low": least, "to_default_high": most,
+                "to_default_seeds_low": by_seed[1], "to_default_seeds_high": by_seed[2],
+                "intrinsic": own["intrinsic"].mean(),
                 "worst_loss": own["worst"].max(), "chance": math.log(len(TRAIN)), "leak": own["leak"].mean(),
                 "leak_without": beside["leak"].mean(), "opened": own["opened"].mean(),
                 "never_opened": int(own["opened"].isna().groupby("seed").first().sum()),
@@ -267,12 +295,17 @@ def interval(differences: pd.Series) -> tuple[float, float, float]:
 
 def show(table: pd.DataFrame, console: Console) -> None:
     """Print the comparison."""
-    heads = ["world", "epochs", "balance", "term", "AP (sd of seeds)", "to none, t[95%]", "U_I", "worst loss", "leak"]
-    shown = Table(*heads, "gates open at")
+    shown = Table(
+        *("world", "epochs", "balance", "term", "valid", "AP (sd of seeds)", "to none, t[95%]", "to default, t[95%]"),
+        *("U_I", "worst loss", "leak", "gates open at"),
+    )
     for own in table.itertuples():
         shown.add_row(
-            own.world, str(own.epoch), own.mode, own.term, f"{own.ap:.3f} ({own.sd_seeds:.3f})",
+            own.world, str(own.epoch), own.mode, f"{own.term} {own.strength:g}".removesuffix(" nan"),
+            f"{own.valid:.3f}",
+            f"{own.ap:.3f} ({own.sd_seeds:.3f})",
             f"{own.difference:+.3f} [{own.low:+.3f}, {own.high:+.3f}]" if own.term != "none" else "",
+            f"{own.to_default:+.3f} [{own.to_default_low:+.3f}, {own.to_default_high:+.3f}]",
             f"{own.intrinsic:.3f}", f"{own.worst_loss:.2f}" if own.worst_loss == own.worst_loss else "",
             f"{own.leak:.3f}", f"{own.opened:.0f}" + (f" ({own.never_opened} never)" if own.never_opened else ""),
         )  # fmt: skip
@@ -297,6 +330,7 @@ def main(
     seeds: Annotated[str, typer.Option(help="Seeds by comma.")] = "0,1,2",
     read: Annotated[str, typer.Option("--input", help="Sequences or motifs: what is read of elements.")] = "sequences",
     epochs: Annotated[str, typer.Option(help="Epochs at which a run is judged, by comma.")] = "4,12",
+    strengths: Annotated[str, typer.Option(help="Weights (ratios) of the terms by comma; default: their own.")] = "nan",
     stores: Annotated[Path, typer.Option(help="Where the worlds' stores are or are made.")] = Path("stores/loss_terms"),
     jobs: Annotated[int, typer.Option(help="Runs at a time, one core each.", min=1)] = 2,
 ) -> None:
@@ -305,10 +339,11 @@ def main(
         if name not in WORLDS:
             raise UserError(f"there is no world '{name}'; there are {', '.join(WORLDS)}")
     wanted = [
-        Job(world, mode, term, int(seed), read)
+        Job(world, mode, term, int(seed), read, float(strength))
         for world in worlds.split(",")
         for seed in seeds.split(",")
         for term in ["none", *terms.split(",")]
+        for strength in (["nan"] if term == "none" else strengths.split(","))
         for mode in modes.split(",")
     ]
     if read not in ("sequences", "motifs"):

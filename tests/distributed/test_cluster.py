@@ -197,7 +197,7 @@ def test_package_holds_code_only_and_refuses_data_among_it(tmp_path: Path) -> No
 @pytest.mark.cluster
 def test_hosts_of_a_killed_run_are_removed_by_the_next() -> None:
     killed = "import os, network_hosts as hosts\nwith hosts.network_of(1): os._exit(9)"
-    assert subprocess.run([sys.executable, "-c", killed], cwd=Path(__file__).parent).returncode == 9
+    assert subprocess.run([sys.executable, "-c", killed], cwd=Path(__file__).parents[1] / "fixtures").returncode == 9
     assert namespaces()
     with network_of(1) as network:
         assert namespaces() == [network.hosts[0].name]

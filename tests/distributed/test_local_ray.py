@@ -71,7 +71,9 @@ def live() -> Iterator[Live]:
         deep = folder / ("deep" * 20)
         (deep / "ray").mkdir(parents=True)
         (deep / "ray/ray_current_cluster").write_text("192.0.2.1:6399")
+        # A shell that runs these tests in the background lets them ignore the interrupt, and so would the run.
         words = [
+            *("env", "--default-signal=INT"),
             sys.executable,
             str(TRAIN),
             "--store",
@@ -147,7 +149,7 @@ def test_the_device_is_said_and_recorded(live: Live) -> None:
 
 def test_ctrl_c_says_the_command_that_goes_on(live: Live) -> None:
     live.process.send_signal(signal.SIGINT)
-    assert live.process.wait(timeout=PATIENCE) == 130
+    assert live.process.wait(timeout=PATIENCE) == 130, live.log.read_text()
     log = live.log.read_text()
     assert "Traceback" not in log
     *_, before, command = log.strip().splitlines()

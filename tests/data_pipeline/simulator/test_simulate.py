@@ -17,7 +17,7 @@ from data_pipeline.simulator.truth import blind_scores, expected_average_precisi
 from data_pipeline.simulator.world import REFERENCE_DISTANCE, draw_world
 from data_pipeline.store.store import Store
 
-CONFIGS = Path(__file__).parent.parent / "configs" / "simulate"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "simulate"
 NIBBLE_TO_BASE = np.zeros(16, dtype=np.uint8)
 NIBBLE_TO_BASE[[1, 2, 4, 8]] = [0, 1, 2, 3]
 

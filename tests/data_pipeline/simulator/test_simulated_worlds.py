@@ -21,7 +21,7 @@ from data_pipeline.simulator.truth import blind_scores, expected_average_precisi
 from data_pipeline.simulator.world import REFERENCE_DISTANCE, Elements, Environments, Pairs, draw_world
 from data_pipeline.store.store import Store
 
-CONFIGS = Path(__file__).parent.parent / "configs" / "simulate"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "simulate"
 World = tuple[SimulatorSettings, Environments, Elements, Elements, Pairs]
 TRAINING = 8
 """The first lines of both worlds, in which the marker's tie is positive."""

@@ -30,9 +30,10 @@ from distributed.monitoring.bad_steps import Observations, blame
 from distributed.run_folder.checkpoint import checkpoints, load_checkpoint
 from distributed.run_folder.records import ALARMS, STEPS, read_lines, read_records
 from distributed.settings import RunSettings
+from model.episode_model import ModelSettings
 from model.scores import Scores
 from model.step import GlobalStep
-from model.terms.term import LossTerm, TermValue
+from model.terms.term import LossTerm, TermSettings, TermValue
 
 # Ray Data warns of options of its own when it copies its settings to a worker.
 pytestmark = pytest.mark.filterwarnings(r"ignore:`\w+` is deprecated")
@@ -182,6 +183,10 @@ class Kink(LossTerm):
     """A finite loss whose gradient is not: the root of a square at 0."""
 
     lower_bound = 0.0
+
+    @classmethod
+    def of(cls, settings: TermSettings, model: ModelSettings, lines: int) -> Kink:
+        return cls()
 
     def forward(self, step: GlobalStep, scores: Scores, epoch: float) -> TermValue:
         return TermValue(loss=(0.0 * scores.logits).square().sum().sqrt())

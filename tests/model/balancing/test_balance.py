@@ -10,7 +10,7 @@ from model_episodes import episodes, settings, taught, training_module
 from model_workers import exchange, part, sent
 from torch import Tensor
 
-from model.balancing.measuring import measure
+from model.balancing.measuring import length_ratio, measure
 from model.balancing.registry import BALANCERS, BY_VALUE
 from model.objective import ObjectiveSettings, TrainingModule
 
@@ -165,6 +165,38 @@ def test_a_term_is_compared_with_the_task_at_the_first_place_it_touches() -> Non
     assert found.own.tolist() == pytest.approx([5 * unit, 7 * unit, 0.0])
     assert found.task.tolist() == pytest.approx([unit, 2 * unit, 0.0])
     assert found.touches == (True, True, False)
+
+
+def test_a_place_that_the_task_never_reaches_compares_nothing() -> None:
+    h, codes = (torch.randn(3, 2, requires_grad=True) for _ in range(2))
+    found = measure([2 * codes.sum(), 5 * h.sum(), 5 * h.sum() + 7 * codes.sum()], [h, codes])
+    assert found.touches == (False, True)
+    assert found.own.tolist() == pytest.approx([0.0, 7 * 6**0.5])
+    assert found.task.tolist() == pytest.approx([0.0, 2 * 6**0.5])
+
+
+def test_a_loss_without_a_graph_has_no_gradient_and_no_term_at_all_is_none() -> None:
+    h = torch.randn(3, 2, requires_grad=True)
+    found = measure([h.sum(), torch.ones(())], [h])
+    assert found.touches == (False,)
+    assert found.own.tolist() == [0.0]
+    assert found.gram.tolist() == [[6.0, 0.0], [0.0, 0.0]]
+    assert measure([h.sum()], [h]).own.shape == (0,)
+
+
+def test_what_is_measured_stays_on_the_device_of_the_places() -> None:
+    # As on a GPU, whose numbers a zero of the host cannot be stacked with; this device has shapes alone.
+    h = torch.zeros(3, 2, device="meta", requires_grad=True)
+    found = measure([h.sum(), torch.ones((), device="meta")], [h])
+    assert {each.device.type for each in (found.gram, found.own, found.task)} == {"meta"}
+
+
+def test_a_length_ratio_is_that_of_the_gradients_and_none_where_the_task_has_none() -> None:
+    w = [torch.zeros(2, requires_grad=True), torch.zeros(3, 3, requires_grad=True)]
+    task = w[0].sum() + w[1].sum()
+    assert float(length_ratio(3 * w[1].sum(), 0.1 * task, w)) == pytest.approx(30 * (9 / 11) ** 0.5)
+    assert float(length_ratio(torch.ones(()), task, w)) == 0.0
+    assert length_ratio(w[0].sum(), torch.ones(()), w).isnan()
 
 
 def test_the_graph_of_the_losses_outlives_the_measuring() -> None:

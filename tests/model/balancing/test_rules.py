@@ -81,6 +81,23 @@ def test_T5_1_gradnorm_smooths_what_only_trembles() -> None:
     assert torch.tensor(given[100:]).std() < 0.05
 
 
+def test_gradnorm_weighs_by_norms_that_keep_beta_of_what_they_were() -> None:
+    rule = balance("gradnorm_ema", 1, beta=0.9)
+    rule(seen_norms(0.5, 0.2), targets(0.5))
+    task, own = 0.9 * 0.2 + 0.1 * 0.21, 0.9 * 0.5 + 0.1 * 0.55
+    assert float(rule(seen_norms(0.55, 0.21), targets(0.5))[1]) == pytest.approx(0.5 * task / own)
+
+
+@pytest.mark.parametrize(("own", "weight"), [(1e-6, 10.0), (1e6, 0.01)])
+def test_gradnorm_stays_between_its_smallest_and_largest_weight(own: float, weight: float) -> None:
+    rule = balance("gradnorm_ema", 1, smallest=0.01, largest=10.0)
+    assert float(rule(seen_norms(own, 1.0), targets(0.5))[1]) == pytest.approx(weight)
+
+
+def test_a_term_that_never_had_a_gradient_has_no_weight_rather_than_the_largest() -> None:
+    assert balance("gradnorm_ema", 1)(seen_norms(0.0, 1.0), targets(0.5)).tolist() == [1.0, 0.0]
+
+
 @pytest.mark.parametrize("mode", ["gradnorm_ema", "imtl_g_rep", "aligned"])
 def test_a_term_whose_gradient_is_zero_at_a_step_keeps_its_coefficient(mode: str) -> None:
     rule = balance(mode, 2)
@@ -138,17 +155,21 @@ def test_the_fields_said_to_act_under_a_mode_act_and_no_others(mode: str) -> Non
 @pytest.mark.parametrize(
     ("mode", "own", "says"),
     [
-        ("gradnorm_ema", {"weight": 0.1}, ["objective.terms.grl.weight has no effect"]),
+        ("gradnorm_ema", {"weight": 0.1}, [("weight has no effect", "set objective.terms.grl.ratio")]),
         ("gradnorm_ema", {"weight": 0.1, "ratio": 0.1}, []),
         ("gradnorm_ema", {}, []),
         ("gradnorm_ema", {"on": False, "weight": 0.1}, []),
-        ("fixed_ramp", {"ratio": 0.1}, ["objective.terms.grl.ratio has no effect"]),
-        ("imtl_g_rep", {"weight": 0.1, "cap": 1}, ["objective.terms.grl.weight and objective.terms.grl.cap has no"]),
+        ("fixed_ramp", {"ratio": 0.1}, [("ratio has no effect", "set objective.terms.grl.weight")]),
+        ("imtl_g_rep", {"weight": 1, "cap": 1}, [("weight and objective.terms.grl.cap has no", "it weighs by itself")]),
     ],
 )
-def test_a_strength_that_the_mode_does_not_read_is_named(mode: str, own: dict[str, float], says: list[str]) -> None:
+def test_a_strength_that_the_mode_does_not_read_is_named_with_the_one_to_set(
+    mode: str, own: dict[str, float], says: list[tuple[str, str]]
+) -> None:
     found = validate(ObjectiveSettings, {"balance": {"mode": mode}, "terms": {"grl": own}}, "settings").unread()
-    assert [sentence.startswith(start) for sentence, start in zip(found, says, strict=True)] == [True] * len(says)
+    for sentence, (idle, advice) in zip(found, says, strict=True):
+        assert sentence.startswith(f"objective.terms.grl.{idle}")
+        assert sentence.endswith(f"; {advice}")
 
 
 def test_T5_2_imtl_g_gives_every_gradient_the_same_projection_on_the_sum() -> None:
@@ -192,6 +213,13 @@ def test_T5_4_dependent_gradients_are_aligned_in_the_space_they_span() -> None:
     assert singular[2] < 1e-6
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_T5_4_what_counts_as_dependent_does_not_depend_on_the_length_of_all_gradients(scale: float) -> None:
+    gradients = random_gradients(2).double()
+    gram = (gradients := torch.cat([gradients, gradients.sum(dim=0, keepdim=True)])) @ gradients.T
+    assert torch.allclose(alignment(scale * gram), alignment(gram))
+
+
 @pytest.mark.parametrize("mode", sorted(BALANCERS))
 def test_T5_5_the_task_alone_has_coefficient_one(mode: str) -> None:
     rule = balance(mode, 0)
@@ -225,6 +253,26 @@ def test_after_pcgrad_no_term_raises_the_task_loss_to_first_order() -> None:
         assert (coefficients @ gradients - gradients[0]) @ gradients[0] > -1e-4
 
 
+def test_pcgrad_protects_a_task_of_almost_no_gradient_up_to_the_largest_weight() -> None:
+    seen = measured(torch.tensor([[1e-3, 0.0], [-1.0, 0.0]]))
+    assert balance("pcgrad_protect", 1, largest=10.0)(seen, targets(1.0)).tolist() == [11.0, 1.0]
+
+
+def test_imtl_g_stays_within_the_largest_weight_on_both_sides() -> None:
+    # A gradient against both others is weighted negatively, and one of a thousandth's length a thousandfold.
+    tiny = torch.tensor([[1.0, 0.0], [0.0, 1e-3], [-1e-3, -1e-3]])
+    rule = balance("imtl_g_rep", 2, largest=100.0)
+    assert rule(measured(tiny), targets(1.0, 1.0)).tolist() == [1.0, 100.0, -100.0]
+
+
+def test_uw_follows_its_formula() -> None:
+    rule, losses, s = balance("uw", 1, uw_rate=0.1), (0.6, 3.0), [-0.5, -0.5]
+    for _ in range(3):
+        coefficients = rule(values(*losses), targets(1.0))
+        assert coefficients.tolist() == pytest.approx([1.0, math.exp(s[0] - s[1])])
+        s = [own - 0.1 * (0.5 - loss / (2 * math.exp(own))) for own, loss in zip(s, losses, strict=True)]
+
+
 def test_uw_settles_where_a_weight_is_the_inverse_of_its_loss() -> None:
     rule = balance("uw", 2, uw_rate=0.5)
     for _ in range(200):
@@ -246,6 +294,12 @@ def test_dwa_follows_the_mean_losses_of_the_last_two_epochs() -> None:
                 assert coefficients.tolist() == [1.0, 1.0]
     expected = 2 * torch.softmax(torch.tensor([0.5, 1.0]) / 2.0, dim=0)
     assert torch.allclose(coefficients, expected)
+
+
+def test_dwa_knows_no_epoch_before_the_one_it_begins_in() -> None:
+    rule = balance("dwa", 1)
+    for epoch in (3.0, 4.0):
+        assert rule(values(1.0, 4.0 + epoch, epoch=epoch), targets(1.0)).tolist() == [1.0, 1.0]
 
 
 def test_relobralo_follows_its_formula() -> None:
@@ -275,6 +329,24 @@ def test_a_term_not_asked_for_gets_no_coefficient(mode: str) -> None:
         coefficients = rule(seen, targets(0.0, 0.5))
         assert coefficients[1] == 0.0
     assert coefficients[2] != 0.0
+
+
+@pytest.mark.parametrize("mode", sorted(BALANCERS))
+def test_a_term_switched_off_after_it_acted_gets_no_coefficient(mode: str) -> None:
+    rule, seen = balance(mode, 2), Seen(torch.ones(3), 0.0, measured(random_gradients(3)).gradients)
+    assert rule(seen, targets(0.5, 0.5))[1] != 0.0
+    assert rule(seen, targets(0.0, 0.5))[1] == 0.0
+
+
+@pytest.mark.parametrize("mode", sorted(BALANCERS))
+def test_a_term_not_asked_for_leaves_the_others_as_they_are_without_it(mode: str) -> None:
+    beside, alone = balance(mode, 2), balance(mode, 1)
+    for step in range(4):
+        gradients, losses = random_gradients(3, seed=step), torch.tensor([0.7, 0.1 * 2**step, 0.6 + 0.1 * step])
+        seen, rest = (
+            Seen(losses[kept], float(step), measured(gradients[kept]).gradients) for kept in ([0, 1, 2], [0, 2])
+        )
+        assert torch.allclose(beside(seen, targets(0.0, 0.5))[[0, 2]], alone(rest, targets(0.5)))
 
 
 @pytest.mark.parametrize("mode", sorted(set(BALANCERS) - set(BY_VALUE)))

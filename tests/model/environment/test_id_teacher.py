@@ -31,6 +31,12 @@ def test_the_share_of_the_teacher_falls_from_a_half_to_nothing() -> None:
     assert [TEACHER.share_at(epoch) for epoch in (0.0, 5.0, 10.0, 50.0)] == [0.5, 0.25, 0.0, 0.0]
 
 
+def test_without_novelty_no_draw_makes_a_line_unknown() -> None:
+    # A uniform draw of [0, 1) can be 0.
+    assert TeacherSettings(novelty=0.0).novel(torch.tensor([0.0, 0.5])).tolist() == [False, False]
+    assert TeacherSettings(novelty=0.5).novel(torch.tensor([0.0, 0.49, 0.5])).tolist() == [True, True, False]
+
+
 def test_simulated_novelty_hides_the_line_as_often_as_configured() -> None:
     teacher, line = IdTeacher(TEACHER, 3, 2), torch.arange(3).repeat(2000)
     _, share = teacher(line, 0.0, seed=1)

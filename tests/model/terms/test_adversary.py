@@ -149,13 +149,15 @@ def test_the_reversal_fades_out_below_chance_and_no_balancer_undoes_it(name: str
     for fade in (0.0, 1.0):
         own = {"on": True, "start": 0.0, "fade": fade, "reversal_epochs": 0.0}
         terms = {"grl": {"on": False}, "corr": {"on": False}, name: own}
-        module = taught(training_module({"balance": {"mode": mode, "every": 1}, "terms": terms}), episodes())
+        # A few steps: of a classifier that knows the lines, a strength of almost 1 is not told from one left out.
+        module = taught(training_module({"balance": {"mode": mode, "every": 1}, "terms": terms}), episodes(), steps=4)
         kept: dict[str, Tensor] = {}
         module.task.register_forward_hook(lambda _, inputs, value, kept=kept: kept.update(task=value, z=inputs[2]))
         total, report = module(episodes(), step=1, epoch=3.0)
         task, whole = (torch.autograd.grad(loss, kept["z"], retain_graph=True)[0] for loss in (kept["task"], total))
         reached[fade], strength = whole - task, float(report[f"strength/{name}"])
-    assert 0.0 < strength < 1.0
+    assert 0.2 < strength < 0.8
+    assert reached[0.0].abs().max() > 1e-5
     assert torch.allclose(reached[1.0], strength * reached[0.0], rtol=1e-3, atol=1e-7)
 
 

@@ -175,6 +175,7 @@ def test_T4_6_the_binary_classifier_sees_two_copies_of_z_halved_where_the_model_
     assert seen.shape == (3, 5, 14)
     assert torch.equal(seen[..., :7], 0.5 * z)
     assert torch.equal(seen[..., 7:], 0.5 * z)
+    assert torch.equal(outer(z[0], class_probabilities(torch.zeros(5))), seen[0])
     assert ConditionalReversal(CdanSettings(), 7, 3).classifier.hidden.in_features == 14
 
 
@@ -213,6 +214,36 @@ def test_T4_6_conditioned_on_labels_an_unlabelled_pair_does_not_count() -> None:
     assert z.grad is not None
     assert not z.grad[:, 1].any()
     assert z.grad[:, [0, 2]].any()
+
+
+@pytest.mark.parametrize(
+    ("condition", "classes"), [("label", [[0.0, 1.0], [1.0, 0.0]]), ("prediction", [[0.75, 0.25], [0.25, 0.75]])]
+)
+def test_T4_6_the_class_is_the_label_or_the_model_s_own_probability(condition: str, classes: list[Any]) -> None:
+    term = ConditionalReversal(CdanSettings.model_validate({"condition": condition}), 3, 2)
+    z, logits = torch.randn(1, 2, 3), torch.tensor([[-math.log(3.0), math.log(3.0)]])
+    found = term.inputs(z, step_of(torch.tensor([[1.0, 0.0]])), scores_of(logits, z))
+    assert torch.allclose(found, outer(z, torch.tensor([classes])))
+
+
+@pytest.mark.parametrize("weighed", [True, False])
+@pytest.mark.parametrize(("condition", "unlabelled"), [("label", 0.0), ("prediction", 1.0)])
+def test_T4_6_a_pair_counts_as_its_certainty_says_or_once_and_unlabelled_ones_where_none_is_asked_for(
+    condition: str, unlabelled: float, weighed: bool
+) -> None:
+    term = ConditionalReversal(CdanSettings.model_validate({"condition": condition, "entropy_weight": weighed}), 4, 1)
+    labels, logits = torch.tensor([[1.0, math.nan]]), torch.tensor([[200.0, 200.0]])
+    once = 2.0 if weighed else 1.0
+    assert term.emphasis(step_of(labels), scores_of(logits)).tolist() == [[once, once * unlabelled]]
+
+
+def test_T4_6_the_one_labelled_pair_of_a_step_is_the_whole_mean() -> None:
+    term = ConditionalReversal(CdanSettings(condition="label", entropy_weight=False), 4, 3)
+    torch.nn.init.zeros_(term.classifier.out.weight)
+    torch.nn.init.zeros_(term.classifier.out.bias)
+    labels = torch.tensor([[1.0], [math.nan], [math.nan]])
+    value = term(step_of(labels, line=(1, 1, 1)), scores_of(torch.zeros(3, 1), torch.randn(3, 1, 4)), 0.0)
+    assert float(value.loss.detach()) == pytest.approx(math.log(3))
 
 
 @pytest.mark.parametrize("name", TERMS)
