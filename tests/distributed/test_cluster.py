@@ -274,5 +274,5 @@ def test_cluster_refuses_a_wrong_token_a_missing_token_and_an_unknown_job(cluste
 def test_ray_down_leaves_no_process_on_any_host(cluster: Cluster) -> None:
     assert any("raylet" in line for line in cluster.ray_processes())
     succeed(cluster.run(ENVIRONMENT / "ray", "down", "--yes", "cluster.yaml"))
-    eventually(60, lambda: not cluster.ray_processes())
+    eventually(120, lambda: not cluster.ray_processes())
     assert cluster.ray_processes() == []
