@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +44,7 @@ from distributed.engine import (
     start_process_group,
 )
 from distributed.failures import told
+from distributed.hangs import stacks_of_a_hang
 from distributed.monitoring import Observations, Watch, apply_adjustments, blame, numbers
 from distributed.process_group import require_gpu
 from distributed.run_folder import (
@@ -80,6 +81,13 @@ class Doing:
 
     what: str = "the start"
     step: int = 0
+    alive: Callable[[], None] = lambda: None
+    """Called whenever this worker turns to something else."""
+
+    def turn_to(self, what: str, step: int) -> None:
+        """Say what comes next."""
+        self.what, self.step = what, step
+        self.alive()
 
     def sentence(self) -> str:
         """For example `validation after step 40`."""
@@ -152,7 +160,7 @@ class Training:
 
     def _step(self, batch: EpisodeBatch, wait: float) -> None:
         step = self.state.step
-        self.doing.what, self.doing.step = "step", step + 1
+        self.doing.turn_to("step", step + 1)
         began = time.perf_counter()
         torch.manual_seed(step_seed(self.settings.train.seed, step, self.worker.rank))
         rate = learning_rate(step, self.steps, self.settings.optimiser)
@@ -201,7 +209,8 @@ class Training:
         records.step(step, {name: value for name, value in values.items() if math.isfinite(value)})
 
     def _end_epoch(self, epoch: int, seconds: float) -> None:
-        self.doing.what, began = "validation", time.perf_counter()
+        self.doing.turn_to("validation", self.doing.step)
+        began = time.perf_counter()
         figures = self._agreed(self._validate())
         score = figures[SCORE]
         watch, figures, events, replies = self.watch.epoch(self.state.watch, figures, self.state.step - 1)
@@ -290,9 +299,10 @@ def train_worker(config: dict[str, Any]) -> None:
     worker = Worker(context.get_world_rank(), context.get_world_size(), own_device(config["device"]))
     if worker.device.type == "cpu":
         torch.set_num_threads(settings.engine.threads or max(1, _cores() // context.get_local_world_size()))
-    run, doing = Path(config["run"]), Doing()
-    with told(worker.rank, settings.workers.timeout, doing.sentence), written(run):
-        start_process_group(worker.device.type == "cuda", settings.workers.timeout)
+    run, doing, seconds = Path(config["run"]), Doing(), settings.workers.timeout
+    stacks = run / "stacks" / f"rank-{worker.rank}.txt"
+    with told(worker.rank, seconds, doing.sentence), written(run), stacks_of_a_hang(stacks, seconds) as doing.alive:
+        start_process_group(worker.device.type == "cuda", seconds)
         Training(settings, Path(config["store"]), run, latest_checkpoint(run, worker), worker, doing).run()
 
 

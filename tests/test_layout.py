@@ -45,7 +45,7 @@ ARROWS = {
         "objective",
     ),
     "distributed": (
-        "exchange local_ray process_group monitoring",
+        "exchange hangs local_ray process_group monitoring",
         "failures settings",
         "assembly cluster engine",
         "run_folder",

@@ -29,6 +29,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
 from data_pipeline.store import sha256_of
 from distributed.monitoring import WatchState
+from distributed.run_folder.upgrades import upgraded_run
 
 FILES = ("model.safetensors", "optimiser.safetensors")
 
@@ -206,7 +207,8 @@ def _read(folder: Path) -> tuple[TrainingState, dict[str, str]]:
         digests = content.pop("sha256")
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError) as error:
         raise UserError(f"{file} is damaged ({error!r}); remove {folder} to use an earlier checkpoint") from error
-    return validate(TrainingState, content, str(file)), digests
+    state = validate(TrainingState, content, str(file))
+    return state.model_copy(update={"settings": upgraded_run(state.settings)}), digests
 
 
 def checkpoints(run: Path) -> list[tuple[Path, TrainingState]]:
