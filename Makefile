@@ -45,10 +45,10 @@ test-real-data: environment
 # Outside CI: what could be changed in these files without any test of the model noticing? Files: those changed since
 # SINCE, or FILES. KEYWORDS leaves out tests as pytest's -k does; a change that none notices costs a run of the others.
 SINCE ?= HEAD~
-FILES ?= $(shell git diff --name-only --diff-filter=d $(SINCE) -- 'model/*.py')
+FILES ?= $(shell git diff --name-only --diff-filter=d $(SINCE) -- 'model/*.py' 'evaluation/*.py')
 MUTATED = $(subst /,.,$(patsubst %.py,%.,$(FILES)))
 mutants: environment
-	$(if $(MUTATED),,$(error no file of model/ has changed since $(SINCE); name one, as in FILES=model/terms/adversary.py))
+	$(if $(MUTATED),,$(error no file of model/ or evaluation/ has changed since $(SINCE); name one, as in FILES=model/terms/adversary.py))
 	$(BIN)/python -m pip install --quiet mutmut==3.8.1
 	PYTEST_ADDOPTS="-k '$(KEYWORDS)'" nice $(BIN)/mutmut run --max-children 1 $(patsubst %,'%*',$(MUTATED))
 	$(BIN)/mutmut results | grep -F $(addprefix -e ,$(MUTATED)) | sed -n 's/: \(survived\|no tests\)$$//p' | \
