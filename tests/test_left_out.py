@@ -15,7 +15,7 @@ TESTS = Path(__file__).parent
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
     """A folder with this conftest, far from the public files, with a test that wants them and one that does not."""
-    for name in ("conftest.py", "network_hosts.py"):
+    for name in ("conftest.py", "fixtures/network_hosts.py"):
         shutil.copy(TESTS / name, tmp_path)
     wants = "import pytest\n@pytest.mark.real_data\ndef test_wants():\n    assert 0\ndef test_other():\n    pass\n"
     (tmp_path / "test_bare.py").write_text(wants)

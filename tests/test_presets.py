@@ -95,8 +95,7 @@ def test_a_preset_trains_without_a_degenerate_or_violated_loss(store: Store, pre
 def test_every_loss_of_a_preset_acts_on_the_representation_it_shapes(store: Store, preset: str) -> None:
     settings = settings_of(preset, "objective.balance.every=1")
     reports = trained(store, settings)[0]
-    policies = {name: getattr(settings.objective.terms, name) for name in type(settings.objective.terms).model_fields}
-    acting = [name for name, own in policies.items() if own.on and own.weight > 0]
+    acting = [name for name, own in settings.objective.policies().items() if own.on and own.weight > 0]
     assert [name for name in acting if not reports[-1][f"weight/{name}"]] == []
     # A mechanism present in name only would show here as no gradient (R04).
     strongest = {name: max(report.get(f"gradient_ratio/{name}", 0.0) for report in reports) for name in acting}
@@ -139,9 +138,8 @@ def test_a_record_laid_over_the_default_keeps_none_of_its_mechanisms(preset: str
     assert over.model.energy.model_copy(update={"shift": alone.model.energy.shift}) == alone.model.energy
     assert over.model.model_copy(update={"energy": alone.model.energy}) == alone.model
     assert over.objective.balance.mode == alone.objective.balance.mode
-    assert {name for name, own in over.objective.terms if own.on} == {
-        name for name, own in alone.objective.terms if own.on
-    }
+    on, on_alone = ({name for name, own in of.objective.policies().items() if own.on} for of in (over, alone))
+    assert on == on_alone
 
 
 def test_presets_of_records_with_a_graph_or_hierarchy_know_the_records_lines() -> None:
