@@ -81,7 +81,8 @@ def require_known_keys(known: Collection[str], files: Sequence[Path], overrides:
     given += [override.partition("=")[0] for override in overrides]
     unknown = [key for key in dict.fromkeys(given) if not _is_known(key, known)]
     if unknown:
-        where = " and ".join([", ".join(map(str, files))] * bool(files) + ["the command line"] * bool(overrides))
+        named = ", ".join(map(str, files))
+        where = f"{named} and the command line" if named and overrides else named or "settings"
         raise UserError(f"{where}: " + "; ".join(unknown_key(key, known) for key in unknown))
 
 
