@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -46,8 +47,8 @@ def stopped(tmp_path: Path) -> Iterator[Path]:
 
 
 def watches() -> list[int]:
-    found = subprocess.run(["pgrep", "-f", "[p]rism-epi-watch"], capture_output=True, text=True, check=False).stdout
-    return [int(line) for line in found.split()]
+    running = psutil.process_iter(["pid", "cmdline"])
+    return [own.info["pid"] for own in running if "prism-epi-watch" in (own.info["cmdline"] or [])]
 
 
 def waited(seconds: float, calls: Path) -> bool:
@@ -58,6 +59,7 @@ def waited(seconds: float, calls: Path) -> bool:
     return calls.exists()
 
 
+@pytest.mark.cluster
 def test_a_short_outage_ends_nothing_and_a_long_one_stops_ray_once(stopped: Path) -> None:
     with head():
         assert not waited(GRACE + 4, stopped)
@@ -68,6 +70,7 @@ def test_a_short_outage_ends_nothing_and_a_long_one_stops_ray_once(stopped: Path
     assert stopped.read_text(encoding="utf-8") == "stop\n"
 
 
+@pytest.mark.cluster
 def test_there_is_one_watch_per_host(stopped: Path) -> None:
     before = watches()
     assert len(before) == 1
