@@ -46,6 +46,7 @@ from evaluation import Scorer, average_precision, line_information, view_lines
 from model.balancing import acting_fields
 from model.objective import TrainingModule
 from model.parameters import parameter_groups
+from tune.command_words import seeds_of
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -322,6 +323,14 @@ def world_store(world: str, folder: Path) -> Path:
     return path
 
 
+def strengths_of(text: str) -> list[float]:
+    """The strengths that `text` names by comma, nan for a term's own; raises `UserError`."""
+    try:
+        return [float(item) for item in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"--strengths {text} is not a list of numbers, for example 0.1,0.2") from error
+
+
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the figures of each run and the table.")],
     worlds: Annotated[str, typer.Option(help="Worlds by comma.")] = ",".join(WORLDS),
@@ -338,16 +347,17 @@ def main(
     for name in worlds.split(","):
         if name not in WORLDS:
             raise UserError(f"there is no world '{name}'; there are {', '.join(WORLDS)}")
-    wanted = [
-        Job(world, mode, term, int(seed), read, float(strength))
-        for world in worlds.split(",")
-        for seed in seeds.split(",")
-        for term in ["none", *terms.split(",")]
-        for strength in (["nan"] if term == "none" else strengths.split(","))
-        for mode in modes.split(",")
-    ]
     if read not in ("sequences", "motifs"):
         raise UserError(f"--input {read} is neither sequences nor motifs")
+    strong = strengths_of(strengths)
+    wanted = [
+        Job(world, mode, term, seed, read, strength)
+        for world in worlds.split(",")
+        for seed in seeds_of(seeds)
+        for term in ["none", *terms.split(",")]
+        for strength in ([math.nan] if term == "none" else strong)
+        for mode in modes.split(",")
+    ]
     out.mkdir(parents=True, exist_ok=True)
     judged = [int(epoch) for epoch in epochs.split(",")]
     missing = [job for job in wanted if not (out / f"{job.name}.json").exists()]

@@ -21,15 +21,18 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.errors import UserError, command_line
+from tune.command_words import seeds_of
 
-PRESET = "configs/train/simulated.yaml"
+ROOT = Path(__file__).resolve().parents[1]
+PRESET = str(ROOT / "configs/train/simulated.yaml")
+WITHOUT = str(ROOT / "configs/train/no_environment.yaml")
 QUADRANTS = {"unseen_line/unseen_chrom": "unseen chromosomes", "unseen_line/seen_chrom": "chromosomes of training"}
 
 
-def python(*words: str) -> None:
+def python(script: str, *words: str) -> None:
     """Run one of the project's commands and let its own sentence speak where it fails."""
-    if subprocess.run([sys.executable, *words], check=False).returncode != 0:
-        raise UserError(f"the command failed: python {' '.join(words)}")
+    if subprocess.run([sys.executable, str(ROOT / script), *words], check=False).returncode != 0:
+        raise UserError(f"the command failed, for the reason above: python {script} {' '.join(words)}")
 
 
 def report_of(store: Path, runs: Path, seed: int) -> dict[str, Any]:
@@ -39,7 +42,7 @@ def report_of(store: Path, runs: Path, seed: int) -> dict[str, Any]:
     if not file.exists():
         train = ["distributed/train.py", "--store", str(store), "--runs", str(runs), "--config", PRESET]
         for words in (
-            [*train, "--config", "configs/train/no_environment.yaml", "--name", f"{name}-without"],
+            [*train, "--config", WITHOUT, "--name", f"{name}-without"],
             [*train, "--name", name],
         ):
             again = ["--resume"] if (runs / words[-1] / "run.json").exists() else []
@@ -80,7 +83,10 @@ def main(
     seeds: Annotated[str, typer.Option(help="Training seeds by comma.")] = "0,1,2",
 ) -> None:
     """Train and evaluate what is missing; print and write mean and spread."""
-    rows = [row for seed in seeds.split(",") for row in figures_of(report_of(store, runs, int(seed)), int(seed))]
+    chosen = seeds_of(seeds)
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}; make it, or choose another")
+    rows = [row for seed in chosen for row in figures_of(report_of(store, runs, seed), seed)]
     frame = pd.DataFrame(rows)
     table = summary(frame)
     content = {
