@@ -15,15 +15,14 @@ COMPETITION = ("pull", "push", "start")
 
 def upgraded_run(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run of 0.1.0 or later as this version has them; others come back as they are."""
-    moved = settings.get("model", {}).get("competition", {})
-    objective = settings.get("objective", {})
+    moved, objective = _branch(_branch(settings, "model"), "competition"), _branch(settings, "objective")
     terms = {name: {"weight": moved[name], "start": moved.get("start")} for name in ("pull", "push") if name in moved}
     if not terms:
         return dict(settings)
     return {
         **settings,
         "model": upgraded_model(settings["model"]),
-        "objective": {**objective, "terms": {**objective.get("terms", {}), **terms}},
+        "objective": {**objective, "terms": {**_branch(objective, "terms"), **terms}},
     }
 
 
@@ -32,3 +31,9 @@ def upgraded_model(model: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(model.get("competition"), Mapping):
         return dict(model)
     return {**model, "competition": {k: v for k, v in model["competition"].items() if k not in COMPETITION}}
+
+
+def _branch(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The branch `name`; empty where there is none or something else, which the settings' own checks then name."""
+    found = tree.get(name)
+    return found if isinstance(found, Mapping) else {}

@@ -55,4 +55,5 @@ def test_what_this_version_wrote_comes_back_as_it_is() -> None:
     now = tiny_settings("objective.terms.push.weight=0.1").model_dump(mode="json")
     assert upgraded_run(now) == now
     assert upgraded_model(now["model"]) == now["model"]
-    assert upgraded_run({}) == {}
+    for damaged in ({}, {"model": 3}, {"model": {"competition": None}, "objective": []}):
+        assert upgraded_run(damaged) == damaged
