@@ -1,25 +1,19 @@
 """The same run under every ZeRO stage and on one or two workers, through Ray Train and the loop that training uses.
 
-One trainer with two workers and one with a single worker take all runs one after the other, because starting workers
-costs more than training. Dropout of the trunk is off (each worker draws its own); that of the heads is on.
+Dropout of the trunk is off (each worker draws its own); that of the heads is on.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import torch
-from ray.train import RunConfig, ScalingConfig, get_context
-from ray.train.torch import TorchConfig, TorchTrainer
-from tiny_training import tiny_settings, tiny_store
+from stage_runs import name_of, settings_by_run, train_stages
+from tiny_training import tiny_settings
 
-from data_pipeline.settings import validate
-from distributed.cluster import join_ray
 from distributed.run_folder.checkpoint import checkpoints, load_checkpoint
 from distributed.run_folder.records import STEPS, read_records
 from distributed.settings import RunSettings
@@ -29,10 +23,6 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:`\w+` is deprecated")
 STEPS_TAKEN = 20
 RUNS = [(1, 0), (2, 0), (2, 1), (2, 2), (2, 3), (1, 2)]
 """(workers, ZeRO stage); the first is the reference."""
-
-
-def name_of(workers: int, stage: int) -> str:
-    return f"{workers}-workers-zero-{stage}"
 
 
 def settings_of(stage: int) -> RunSettings:
@@ -49,42 +39,17 @@ def settings_of(stage: int) -> RunSettings:
 
 def train_all(config: dict[str, Any]) -> None:
     """On each worker: one run per ZeRO stage in one process group."""
-    from distributed.engine import start_process_group
-    from distributed.loop import Training, Worker
+    from distributed.loop import Training
 
-    start_process_group(cuda=False, timeout=600)
-    torch.set_num_threads(1)
-    context = get_context()
-    worker = Worker(context.get_world_rank(), context.get_world_size(), torch.device("cpu"))
-    for run, settings in config["runs"].items():
-        Training(validate(RunSettings, settings, run), Path(config["store"]), Path(run), None, worker).run()
+    worker, runs = settings_by_run(config)
+    for run, settings in runs.items():
+        Training(settings, Path(config["store"]), run, None, worker).run()
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of all runs of `RUNS`."""
-    folder = tmp_path_factory.mktemp("parity")
-    store = tiny_store(folder / "store").path
-    join_ray(cpus=4)
-    # The workers cannot import a test.
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    for workers in (1, 2):
-        own = {
-            str(folder / name_of(count, stage)): settings_of(stage).model_dump(mode="json")
-            for count, stage in RUNS
-            if count == workers
-        }
-        for run in own:
-            Path(run).mkdir()
-        TorchTrainer(
-            train_all,
-            train_loop_config={"runs": own, "store": str(store)},
-            torch_config=TorchConfig(backend="gloo"),
-            scaling_config=ScalingConfig(num_workers=workers),
-            run_config=RunConfig(name=f"ray-{workers}", storage_path=str(folder)),
-        ).fit()
-    yield folder
-    ray.shutdown()
+    yield from train_stages(tmp_path_factory.mktemp("parity"), RUNS, settings_of, train_all)
 
 
 @pytest.mark.parametrize(("workers", "stage"), RUNS[1:])

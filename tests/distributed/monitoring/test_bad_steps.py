@@ -1,31 +1,25 @@
 """A step whose loss or gradient is not finite leaves no trace, under every ZeRO stage, on one worker and on two.
 
 The faults are injected from outside into the model that trains: its task loss becomes NaN on every worker, or the
-gradient that comes back into the trunk of the last worker alone becomes infinite. One trainer per number of workers
-takes the runs of all stages one after the other, because starting workers costs more than training.
+gradient that comes back into the trunk of the last worker alone becomes infinite.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import torch
 from model_episodes import episodes, training_module
-from ray.train import RunConfig, ScalingConfig, get_context
-from ray.train.torch import TorchConfig, TorchTrainer
-from tiny_training import tiny_settings, tiny_store
+from stage_runs import name_of, settings_by_run, train_stages
+from tiny_training import tiny_settings
 from torch import Tensor, nn
 
 from data_pipeline.errors import UserError
-from data_pipeline.settings import validate
-from distributed.cluster import join_ray
 from distributed.monitoring.bad_steps import Observations, blame
 from distributed.run_folder.checkpoint import checkpoints, load_checkpoint
 from distributed.run_folder.records import ALARMS, STEPS, read_lines, read_records
@@ -47,10 +41,6 @@ END = 7
 RUNS = [(workers, stage) for workers in (1, 2) for stage in (0, 1, 2, 3)]
 
 
-def name_of(workers: int, stage: int) -> str:
-    return f"{workers}-workers-zero-{stage}"
-
-
 def settings_of(stage: int) -> RunSettings:
     return tiny_settings(
         f"engine.zero_stage={stage}",
@@ -66,8 +56,8 @@ def settings_of(stage: int) -> RunSettings:
 
 def train_all(config: dict[str, Any]) -> None:
     """On each worker: one run per ZeRO stage, with faults; writes what every bad step changed and how the run ended."""
-    from distributed.engine import full_moments, full_parameters, start_process_group
-    from distributed.loop import Training, Worker
+    from distributed.engine import full_moments, full_parameters
+    from distributed.loop import Training
 
     class Watched(Training):
         """Notes the tensors that a bad step changed."""
@@ -78,13 +68,10 @@ def train_all(config: dict[str, Any]) -> None:
             after = full_parameters(self.engine) | full_moments(self.engine)
             noted[step] = [name for name in after if name not in before or not torch.equal(before[name], after[name])]
 
-    start_process_group(cuda=False, timeout=600)
-    torch.set_num_threads(1)
-    context = get_context()
-    worker = Worker(context.get_world_rank(), context.get_world_size(), torch.device("cpu"))
-    for run, settings in config["runs"].items():
+    worker, runs = settings_by_run(config)
+    for run, settings in runs.items():
         noted: dict[int, list[str]] = {}
-        training = Watched(validate(RunSettings, settings, run), Path(config["store"]), Path(run), None, worker)
+        training = Watched(settings, Path(config["store"]), run, None, worker)
 
         def spoil_loss(_: nn.Module, __: Any, loss: Tensor, training: Training = training) -> Tensor:
             step = training.state.step
@@ -102,34 +89,13 @@ def train_all(config: dict[str, Any]) -> None:
             said = "ended well"
         except UserError as error:
             said = str(error)
-        Path(run, f"rank-{worker.rank}.json").write_text(json.dumps({"changed": noted, "said": said}), "utf-8")
+        (run / f"rank-{worker.rank}.json").write_text(json.dumps({"changed": noted, "said": said}), "utf-8")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of all runs of `RUNS`."""
-    folder = tmp_path_factory.mktemp("bad")
-    store = tiny_store(folder / "store").path
-    join_ray(cpus=4)
-    # The workers cannot import a test.
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    for workers in (1, 2):
-        own = {
-            str(folder / name_of(count, stage)): settings_of(stage).model_dump(mode="json")
-            for count, stage in RUNS
-            if count == workers
-        }
-        for run in own:
-            Path(run).mkdir()
-        TorchTrainer(
-            train_all,
-            train_loop_config={"runs": own, "store": str(store)},
-            torch_config=TorchConfig(backend="gloo"),
-            scaling_config=ScalingConfig(num_workers=workers),
-            run_config=RunConfig(name=f"ray-{workers}", storage_path=str(folder)),
-        ).fit()
-    yield folder
-    ray.shutdown()
+    yield from train_stages(tmp_path_factory.mktemp("bad"), RUNS, settings_of, train_all)
 
 
 @pytest.mark.parametrize(("workers", "stage"), RUNS)
