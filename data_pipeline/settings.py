@@ -15,7 +15,7 @@ import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
@@ -47,6 +47,32 @@ def _written_out(path: str) -> str:
 
 PathText = Annotated[str, AfterValidator(_written_out)]
 """A path or file name, in which `~` and `${...}` are sure to be meant to be replaced."""
+
+
+def searched(low: float, high: float, log: bool = False, integer: bool = False) -> dict[str, Any]:
+    """For the `json_schema_extra` of a field: where a search varies it unless told otherwise."""
+    return {"search": {"low": low, "high": high, "log": log, "integer": integer}}
+
+
+def search_range(cls: type[BaseModel], key: str) -> dict[str, Any] | None:
+    """What the owner of the dotted `key` of settings `cls` declares to be searched; None where it declares nothing.
+
+    A choice or a switch is searched in all its values. A field that a class takes over from another and gives another
+    default has that one's range.
+    """
+    *branches, leaf = key.split(".")
+    for branch in branches:
+        field = cls.model_fields.get(branch)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return None
+        cls = field.annotation
+    for owner in cls.__mro__:
+        field = getattr(owner, "model_fields", {}).get(leaf)
+        if field is not None and isinstance(field.json_schema_extra, dict) and "search" in field.json_schema_extra:
+            return dict(field.json_schema_extra["search"])
+    kind = cls.model_fields[leaf].annotation if leaf in cls.model_fields else None
+    choices = [False, True] if kind is bool else list(get_args(kind)) if get_origin(kind) is Literal else []
+    return {"choices": choices} if len(choices) > 1 else None
 
 
 def load(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,18 @@ START_SECONDS = 180
 """How long the workers of an attempt may take to get their places; `require_room` has seen that there is room."""
 
 
-def fit(settings: RunSettings, store: Path, run: Path, device: Device) -> None:
+def fit(
+    settings: RunSettings, store: Path, run: Path, device: Device, attempt: Callable[..., None] | None = None
+) -> None:
     """Run Ray Train on the claimed folder `run` until training ends there, from its latest checkpoint if it has one.
 
-    Raises `UserError` for what the user can mend; a defect keeps its own exception.
+    `attempt` (settings, store, run, device) makes one try; by default with workers of its own. Raises `UserError` for
+    what the user can mend; a defect keeps its own exception.
     """
     left = settings.train.max_failures
     while True:
         try:
-            _attempt(settings, store, run, device)
+            (attempt or _attempt)(settings, store, run.resolve(), device)
             return
         except Exception as error:
             failure = failure_of(error)
@@ -50,20 +54,20 @@ def fit(settings: RunSettings, store: Path, run: Path, device: Device) -> None:
             print(f"{run.name}: {failure.sentence}; going on from the latest checkpoint", file=sys.stderr, flush=True)
 
 
-def _attempt(settings: RunSettings, store: Path, run: Path, device: Device) -> None:
-    """One Ray Train run; Ctrl-C ends the wait for it at once."""
+def start_trainer(
+    work: Callable[[dict[str, Any]], None], config: dict[str, Any], settings: RunSettings, notes: Path, device: Device
+) -> TorchTrainer:
+    """A Ray Train run of `work(config)` on the workers that `settings` asks for, without retries; not started yet.
+
+    `notes` is the folder for what Ray Train writes of its own.
+    """
     cuda = device == "cuda"
     # Ray Train's own waits, which have no end by default; it hands this on to its controller and workers.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(START_SECONDS)
     os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] = str(settings.workers.timeout)
-    trainer = TorchTrainer(
-        _work,
-        train_loop_config={
-            "settings": settings.model_dump(mode="json"),
-            "store": str(store),
-            "run": str(run.resolve()),
-            "device": device,
-        },
+    return TorchTrainer(
+        work,
+        train_loop_config=config,
         torch_config=torch_config(cuda, settings.workers.timeout, loopback=not on_cluster()),
         scaling_config=ray.train.ScalingConfig(
             num_workers=settings.workers.count,
@@ -73,7 +77,7 @@ def _attempt(settings: RunSettings, store: Path, run: Path, device: Device) -> N
         ),
         run_config=ray.train.RunConfig(
             name="ray",
-            storage_path=str(run.resolve()),
+            storage_path=str(notes.resolve()),
             failure_config=ray.train.FailureConfig(  # mypy takes it for that of Ray Train's former version
                 max_failures=0,
                 controller_failure_limit=0,  # type: ignore[call-arg]
@@ -81,6 +85,12 @@ def _attempt(settings: RunSettings, store: Path, run: Path, device: Device) -> N
             ),
         ),
     )
+
+
+def _attempt(settings: RunSettings, store: Path, run: Path, device: Device) -> None:
+    """One Ray Train run; Ctrl-C ends the wait for it at once."""
+    order = {"settings": settings.model_dump(mode="json"), "store": str(store), "run": str(run), "device": device}
+    trainer = start_trainer(_work, order, settings, run, device)
     ended: list[BaseException | None] = []
 
     def wait() -> None:

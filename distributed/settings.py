@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from data_pipeline.episodes import EpisodeSettings, FoldSettings, StreamSettings, SupportSize
-from data_pipeline.settings import Settings
+from data_pipeline.settings import Settings, searched
 from distributed.monitoring import ResponseSettings
 from evaluation import ScoringSettings
 from model.episode_model import ModelSettings
@@ -20,20 +20,20 @@ from model.objective import ObjectiveSettings
 class OptimiserSettings(Settings):
     """AdamW and its learning-rate schedule."""
 
-    lr: float = Field(1e-3, gt=0, le=1)
+    lr: float = Field(1e-3, gt=0, le=1, json_schema_extra=searched(3e-4, 1e-2, log=True))
     """Peak learning rate."""
-    adversary_rate: float = Field(5.0, ge=0.1, le=100)
+    adversary_rate: float = Field(5.0, ge=0.1, le=100, json_schema_extra=searched(1.0, 20.0, log=True))
     """Learning rate of adversaries (the line classifiers of grl, cdan and club, the critic of dependence) over that of
     the rest: they must keep up with the encoder they follow."""
-    weight_decay: float = Field(1e-3, ge=0, le=1)
+    weight_decay: float = Field(1e-3, ge=0, le=1, json_schema_extra=searched(1e-5, 1e-1, log=True))
     """Decoupled weight decay; never applied to biases, norms and the scalars t, w, lambda, b."""
     beta1: float = Field(0.9, ge=0, lt=1)
     """Decay of the gradient average."""
-    beta2: float = Field(0.999, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1, json_schema_extra=searched(0.95, 0.999))
     """Decay of the squared-gradient average."""
     clip: float = Field(1.0, ge=0, le=1e6)
     """Largest global gradient norm; 0: no clipping."""
-    warmup_steps: int = Field(50, ge=0)
+    warmup_steps: int = Field(50, ge=0, json_schema_extra=searched(1, 200, log=True, integer=True))
     """Steps of linear warm-up from 0."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """Shape after warm-up; cosine falls to `final_share` at the last step."""

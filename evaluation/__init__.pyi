@@ -8,6 +8,7 @@ from .baselines import PairData as PairData
 from .baselines import score_baselines as score_baselines
 from .calibration import Calibration as Calibration
 from .calibration import Criterion as Criterion
+from .epoch_end import CALIBRATION_ERROR as CALIBRATION_ERROR
 from .epoch_end import SCORE as SCORE
 from .epoch_end import environment_can_rank as environment_can_rank
 from .epoch_end import epoch_figures as epoch_figures

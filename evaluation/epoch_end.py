@@ -16,7 +16,7 @@ from scipy.special import expit, logit
 
 from data_pipeline.episodes import Fold
 from data_pipeline.store import Store
-from evaluation.calibration import fit_calibration
+from evaluation.calibration import expected_calibration_error, fit_calibration
 from evaluation.leakage import read_line
 from evaluation.line_views import with_invariants
 from evaluation.metrics import average_precision, has_both_classes, ranking_metrics, threshold_metrics
@@ -26,6 +26,8 @@ from model.episode_model import EpisodeModel
 
 SCORE = "valid/average_precision"
 """The figure that early stopping and the choice of the best checkpoint go by."""
+CALIBRATION_ERROR = "valid/calibration_error"
+"""Expected calibration error of the raw logits on the validation line; no calibration has been fitted to them."""
 WRONG_LINES = 4
 """Most training lines whose support sets stand in for the right one: a single one may resemble the validation line."""
 
@@ -64,6 +66,7 @@ def validation_figures(
         "valid/auroc": found["auroc"],
         "valid/prevalence": found["prevalence"],
         "valid/logit_sd": float(np.std(logits)),
+        CALIBRATION_ERROR: expected_calibration_error(labels, expit(logits)),
         "valid/neutral_average_precision": average_precision(labels, neutral),
     }
     gain = found["ap"] - figures["valid/neutral_average_precision"]

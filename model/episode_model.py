@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from data_pipeline.episodes import EpisodeBatch
 from data_pipeline.errors import UserError
-from data_pipeline.settings import Settings
+from data_pipeline.settings import Settings, searched
 from model.energy import Energy, EnergySettings
 from model.environment import (
     CompetitionSettings,
@@ -50,7 +50,7 @@ class ModelSettings(Settings):
     """Prototype graph, teacher, student and opportunist."""
     erasure: Literal["off", "leace"] = "off"
     """Whether what a linear probe could tell of the line is taken out of z_I."""
-    invariant_noise: float = Field(default=0.0, ge=0.0, le=0.6)
+    invariant_noise: float = Field(default=0.0, ge=0.0, le=0.6, json_schema_extra=searched(0.0, 0.5))
     """Standard deviation of the noise on z_I in training, which gives its information a bound (terms.bottleneck)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the trunk; heads and losses are always fp32."""

@@ -1,9 +1,9 @@
 """Searches on disk: like a run's, a search's name is an identity.
 
     RUNS/NAME/search.json       store, space, folds, run settings, versions
-    RUNS/NAME/study.journal     Optuna's storage: every trial, its point, its scores, how it ended
-    RUNS/NAME/runs/             one run per trial and inner fold, `trial-0007-LINE`, see distributed/run_folder/runs.py
-    RUNS/NAME/trials.parquet, best.yaml, *.png, tune/
+    RUNS/NAME/study.journal     Optuna's storage, where it is no database: every trial, its point, its scores, its end
+    RUNS/NAME/runs/             one run per trial, inner fold and seed, `trial-0007/LINE-s0`
+    RUNS/NAME/trials.parquet, best.yaml, recommended.yaml, region.json, report.html, tune/, workers/
 
 Starting a search whose name exists is an error unless it is resumed, and resuming asks that everything that decides a
 trial's score is what it was. The number of trials may change, and so may what only decides how runs are run.
@@ -23,8 +23,9 @@ from distributed.run_folder import check_name, read_record_of, versions
 from distributed.settings import RunSettings
 from tune.search_space import SearchSettings
 
-FREE_TO_CHANGE = ("search.trials", "run.engine.", "run.workers.", "run.stream.", "run.train.max_failures",
-                  "run.train.log_every", "run.train.keep_best", "run.train.checkpoint_every")  # fmt: skip
+FREE_TO_CHANGE = ("search.trials", "search.confirm", "run.engine.", "run.workers.", "run.stream.",
+                  "run.train.max_failures", "run.train.log_every", "run.train.keep_best",
+                  "run.train.checkpoint_every")  # fmt: skip
 """Settings, or branches of them, that may differ when a search is resumed: no score depends on them."""
 
 RECORD, RUNS = "search.json", "runs"
@@ -45,12 +46,20 @@ class SearchRecord(Settings):
     """Resolved settings of the search."""
     run: dict[str, Any]
     """Resolved settings that all runs share."""
+    storage: str = ""
+    """URL of the study's database, without a password; empty: the journal in the folder."""
     versions: dict[str, str]
     """Of Python and the libraries that matter."""
 
 
 def claim_search(
-    folder: Path, resume: bool, store: Store, search: SearchSettings, run: RunSettings, lines: list[str]
+    folder: Path,
+    resume: bool,
+    store: Store,
+    search: SearchSettings,
+    run: RunSettings,
+    lines: list[str],
+    storage: str = "",
 ) -> None:
     """Make the `folder` of a new search, or check that the one there is this search.
 
@@ -64,6 +73,7 @@ def claim_search(
         lines=lines,
         search=search.model_dump(mode="json"),
         run=run.model_dump(mode="json"),
+        storage=storage,
         versions=versions(),
     )
     if resume:
@@ -92,6 +102,11 @@ def _check(folder: Path, earlier: SearchRecord, now: SearchRecord) -> None:
             f"search {folder} was begun on another store ({earlier.store}, {earlier.store_checksum[:12]}), not "
             f"on {now.store} ({now.store_checksum[:12]}); resume it with its own store or choose another --name"
         )
+    if earlier.storage != now.storage:
+        raise UserError(
+            f"the study of search {folder} is in {earlier.storage or 'its folder'}, not in "
+            f"{now.storage or 'its folder'}; resume it with {_storage_word(earlier)} or choose another --name"
+        )
     old, new = flat(_decisive(earlier)), flat(_decisive(now))
     changed = [
         f"{key} (was {old.get(key)!r}, is {new.get(key)!r})"
@@ -103,6 +118,10 @@ def _check(folder: Path, earlier: SearchRecord, now: SearchRecord) -> None:
             f"search {folder} cannot be resumed with other settings: {', '.join(changed)}; give the earlier values "
             f"(they are in its {RECORD}) or choose another --name"
         )
+
+
+def _storage_word(record: SearchRecord) -> str:
+    return f"--storage {record.storage}" if record.storage else "no --storage"
 
 
 def _decisive(record: SearchRecord) -> dict[str, Any]:

@@ -28,21 +28,24 @@ class StudySearcher(Searcher):
         """`task` goes into every trial's configuration."""
         super().__init__()
         self._study, self._concurrent, self._task = study, concurrent, task
-        self._numbers: dict[str, int] = {}
+        self._names: dict[str, str] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next trial, or None while as many as fit are running."""
-        if len(self._numbers) >= self._concurrent:
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial; None while as many as fit are running, or while what comes next waits for those that run."""
+        if len(self._names) >= self._concurrent:
             return None
         proposal = self._study.propose()
-        self._numbers[trial_id] = proposal.number
-        return {"number": proposal.number, "point": proposal.point, "task": self._task}
+        if proposal is None:
+            return None if self._names else str(Searcher.FINISHED)
+        self._names[trial_id] = proposal.name
+        words = {"name": proposal.name, "point": proposal.point, "seeds": list(proposal.seeds)}
+        return {**words, "task": self._task}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Make room; a trial that ended without a word has lost its process."""
-        number = self._numbers.pop(trial_id)
+        name = self._names.pop(trial_id)
         if error:
-            self._study.fail(number, "the trial's process died, perhaps for want of memory; see the logs of Ray")
+            self._study.fail(name, "the trial's process died, perhaps for want of memory; see the logs of Ray")
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is on disk already."""
@@ -65,11 +68,11 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
         """Called after every fold, and once more when the trial's function returns."""
-        number = trial.config["number"]
+        name = trial.config["name"]
         if "reason" in result:
-            self._study.fail(number, result["reason"])
+            self._study.fail(name, result["reason"])
             return str(TrialScheduler.STOP)
-        stop = self._study.report(number, [FoldScore(**fold) for fold in result.get("finished", [])])
+        stop = self._study.report(name, [FoldScore(**fold) for fold in result.get("finished", [])])
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import ray.tune
 from rich.console import Console
-from tqdm import tqdm
 
 from data_pipeline.episodes import Plan, resolve_fold
 from data_pipeline.errors import UserError
+from data_pipeline.settings import load
+from data_pipeline.simulator import SimulatorSettings, simulate
 from data_pipeline.store import Store
 from distributed.assembly import total_steps
 from distributed.cluster import SPARE_CPUS
@@ -23,42 +23,49 @@ from distributed.failures import failure_of
 from distributed.fold_training import check_model, open_verified
 from distributed.run_folder import held, ways_on
 from distributed.settings import RunSettings
+from tune.command_words import CONFIGS
+from tune.findings import points_to_repeat
 from tune.identity import RUNS, claim_search
+from tune.progress import Progress
 from tune.scheduling import StudyScheduler, StudySearcher, trial_capacity
 from tune.search_space import (
-    FEWEST_FOR_IMPORTANCE,
     SearchSettings,
     SearchStudy,
     TrialTask,
+    base_point,
     distributions,
     economical,
     fold_settings,
-    importances,
-    plot_history,
-    plot_settings,
-    printed_table,
-    ranked,
+    open_storage,
+    require_new_study,
     run_trial,
     searched_terms,
+    shown,
     trial_table,
-    write_preset,
-    write_table,
 )
 
 
 def search(
-    search: SearchSettings, settings: RunSettings, store_path: Path, folder: Path, resume: bool, concurrent: int
+    search: SearchSettings,
+    settings: RunSettings,
+    store_path: Path,
+    folder: Path,
+    resume: bool,
+    concurrent: int,
+    storage: str = "",
 ) -> SearchStudy:
     """Run the search in `folder` to its end and return its study; raises `UserError` before anything is started."""
-    space = distributions(search, settings)
+    distributions(search, settings)
     store = open_verified(store_path)
     lines = inner_lines(store, search, settings)
     check_folds(store, search, settings, lines)
     if resume or folder.exists():
-        claim_search(folder, resume, store, search, settings, lines)
+        claim_search(folder, resume, store, search, settings, lines, shown(storage))
+    if storage:
+        require_new_study(storage, folder.name, resume)
     concurrent, device = trial_capacity(settings, concurrent)
     if not resume:
-        claim_search(folder, resume, store, search, settings, lines)
+        claim_search(folder, resume, store, search, settings, lines, shown(storage))
     task = TrialTask(
         store=str(store.path),
         checksum=store.checksum,
@@ -67,12 +74,42 @@ def search(
         run=economical(settings).model_dump(mode="json"),
         device=device,
     )
-    with held(folder), Progress(folder, search.trials, lines) as progress:
-        study = SearchStudy(folder, search, space, len(lines), progress.show)
+    with held(folder), Progress(folder, search, lines) as progress:
+        study = open_study(folder, search, settings, lines, storage, progress.show)
         progress.follow(study)
         if study.remaining():
             _tune(study, folder, concurrent, task)
     return study
+
+
+def open_study(
+    folder: Path,
+    search: SearchSettings,
+    settings: RunSettings,
+    lines: list[str],
+    storage: str = "",
+    changed: Callable[[], None] = lambda: None,
+) -> SearchStudy:
+    """The study of the search in `folder`, which tries again what `points_to_repeat` says."""
+    space = distributions(search, settings)
+    name = folder.name if storage else "search"
+    own = SearchStudy(
+        open_storage(folder, storage),
+        name,
+        search,
+        space,
+        len(lines),
+        changed,
+        base_point(space, search, settings),
+        lambda: points_to_repeat(trial_table(own, lines), search, settings, lines),
+    )
+    return own
+
+
+def make_store(preset: str, path: Path, console: Console) -> None:
+    """Make the simulated store that a space brings with it, and say so."""
+    console.print(f"store      {path} is not there: making it from configs/simulate/{preset}.yaml")
+    simulate(load(SimulatorSettings, [CONFIGS / f"simulate/{preset}.yaml"]), path)
 
 
 def inner_lines(store: Store, search: SearchSettings, settings: RunSettings) -> list[str]:
@@ -118,9 +155,9 @@ def _tune(study: SearchStudy, folder: Path, concurrent: int, task: TrialTask) ->
         tune_config=ray.tune.TuneConfig(
             search_alg=StudySearcher(study, concurrent, task.model_dump(mode="json")),
             scheduler=StudyScheduler(study),
-            num_samples=study.remaining(),
+            num_samples=study.remaining(),  # or fewer, where points to try again are the same
             reuse_actors=True,  # its imports take longer than a small fold
-            trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}",
+            trial_dirname_creator=lambda trial: str(trial.config["name"]),
         ),
         run_config=ray.tune.RunConfig(
             name=f"{datetime.datetime.now():%Y%m%d-%H%M%S}", storage_path=str((folder / "tune").resolve()), verbose=0
@@ -133,85 +170,3 @@ def _tune(study: SearchStudy, folder: Path, concurrent: int, task: TrialTask) ->
         if sentence is None:
             raise
         raise UserError(f"the search stopped: {sentence}; {ways_on('search', folder)}") from error
-
-
-class Progress:
-    """A line on the terminal (plain lines in a log): trials ended, best so far, time left; and the table on disk."""
-
-    def __init__(self, folder: Path, trials: int, lines: list[str]) -> None:
-        """Prepare to follow the search in `folder` to `trials` trials over the validation `lines`."""
-        self._folder, self._trials, self._lines = folder, trials, lines
-        self._study: SearchStudy | None = None
-        self._bar: tqdm | None = None
-
-    def __enter__(self) -> Progress:
-        """Begin."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the line."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def follow(self, study: SearchStudy) -> None:
-        """Show `study` from now on; what an earlier start did says nothing about this one's speed."""
-        self._study = study
-        self._bar = tqdm(
-            total=self._trials,
-            initial=_ended(study),
-            unit="trial",
-            desc=self._folder.name,
-            dynamic_ncols=True,
-            mininterval=0.5 if sys.stderr.isatty() else 15.0,
-            smoothing=0,  # stopped trials and whole ones take turns, so only the mean speed tells the time left
-        )
-        self.show()
-
-    def show(self) -> None:
-        """Write the table of trials and bring the line up to date."""
-        if self._study is None or self._bar is None:
-            return
-        table = trial_table(self._study, self._lines)
-        write_table(table, self._folder)
-        best = ranked(table)
-        failed = int((table["state"] == "failed").sum()) if len(table) else 0
-        shown = {"failed": str(failed)} if failed else {}
-        if len(best):
-            shown["best"] = f"{best['score'].iloc[0]:.4f} (trial {best['number'].iloc[0]})"
-        self._bar.n = _ended(self._study)
-        self._bar.set_postfix(shown, refresh=False)
-        self._bar.update(0)
-
-
-def _ended(study: SearchStudy) -> int:
-    return sum(trial.state.is_finished() for trial in study.trials())
-
-
-def hand_out(study: SearchStudy, settings: RunSettings, folder: Path, lines: list[str], console: Console) -> None:
-    """Print the results and write preset and plots beside the table."""
-    table = trial_table(study, lines)
-    best = ranked(table)
-    counts = table["state"].value_counts()
-    console.print(f"trials     {', '.join(f'{count} {state}' for state, count in counts.items())}")
-    for _, row in table[table["state"] == "failed"].iterrows():
-        console.print(f"failed     trial {row['number']}: {row['reason']}", markup=False)
-    plot_history(table, folder / "history.png")
-    plot_settings(table, study.space, folder / "settings.png")
-    if best.empty:
-        console.print("best       none: no trial finished all its folds")
-        return
-    console.print(printed_table(table, list(study.space), lines))
-    number = int(best.iloc[0]["number"])
-    preset = write_preset(dict(study.trials()[number].params), float(best.iloc[0]["score"]), lines, settings, folder)
-    shares = importances(study)
-    text = (
-        ", ".join(f"{key} {share:.2f}" for key, share in shares.items())
-        if shares
-        else (f"too few complete trials to say ({len(best)} of {FEWEST_FOR_IMPORTANCE})")
-    )
-    console.print(f"importance {text}", markup=False)
-    console.print(
-        f"best       {preset}, trial {number}; score and choice are of the same lines, so expect a little less"
-    )

@@ -155,15 +155,25 @@ def alignment(gram: Tensor) -> Tensor:
 
 FIXED_RAMP = Balancer("uses each term's weight", _fixed_init, _fixed_update)
 GRADNORM_EMA = Balancer(
-    "holds each term's gradient at its ratio of the task's", _gradnorm_init, _gradnorm_update, reads=("ratio",)
+    "holds each term's gradient at its ratio of the task's",
+    _gradnorm_init,
+    _gradnorm_update,
+    ("ratio",),
+    settings=("every", "beta", "smallest", "largest"),
 )
 PCGRAD_PROTECT = Balancer(
-    "is fixed_ramp with what opposes the task taken out of every term's gradient", _protect_init, _protect_update
+    "is fixed_ramp with what opposes the task taken out of every term's gradient",
+    _protect_init,
+    _protect_update,
+    settings=("every", "largest"),
 )
 IMTL_G_REP = Balancer(
     "gives all gradients the same projection on their sum; a weight above 0 takes part, whatever it is",
     _solved_init,
     _imtl_update,
     reads=(),
+    settings=("every", "largest"),
 )
-ALIGNED = Balancer("makes the gradients orthogonal and equally long", _solved_init, _aligned_update)
+ALIGNED = Balancer(
+    "makes the gradients orthogonal and equally long", _solved_init, _aligned_update, settings=("every", "largest")
+)

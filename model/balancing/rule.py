@@ -59,6 +59,8 @@ class Balancer:
     """Coefficients (K+1,) of the task and the terms for this step, and the state after it."""
     reads: tuple[Strength, ...] = ("weight", "ramp", "cap")
     """The fields of a term that have a say under it; a weight of 0 switches a term off in all rules."""
+    settings: tuple[str, ...] = ()
+    """The fields of `BalanceSettings` beside `mode` that it reads; what measures gradients also reads `every`."""
     by_value: bool = False
     """Whether it looks at the values of the losses, and so takes only terms whose value stays above zero."""
 

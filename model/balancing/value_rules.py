@@ -103,11 +103,18 @@ def _shares(scores: Tensor, active: Tensor) -> Tensor:
     return active.sum() * torch.softmax(scores.masked_fill(~active, -torch.inf), dim=0)
 
 
-UW = Balancer("learns a variance per loss", _uw_init, _uw_update, by_value=True)
-DWA = Balancer("weighs up what fell least over the last two epochs", _dwa_init, _dwa_update, by_value=True)
+UW = Balancer("learns a variance per loss", _uw_init, _uw_update, settings=("uw_rate", "largest"), by_value=True)
+DWA = Balancer(
+    "weighs up what fell least over the last two epochs",
+    _dwa_init,
+    _dwa_update,
+    settings=("dwa_temperature",),
+    by_value=True,
+)
 RELOBRALO = Balancer(
     "weighs up what fell least since the last step and since the start",
     _relobralo_init,
     _relobralo_update,
+    settings=("relobralo_temperature", "relobralo_memory", "relobralo_recent"),
     by_value=True,
 )

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from data_pipeline.settings import Settings
+from data_pipeline.settings import Settings, searched
 from model.energy.forms import FORMS
 from model.energy.kan import fourier_kan, squashed_series
 from model.layers import mlp
@@ -36,13 +36,13 @@ class EnergySettings(Settings):
 
     form: FormName = "gated"
     """How the environment enters; all but `gated` are kept for ablation."""
-    channels: int = Field(default=4, ge=1, le=64)
+    channels: int = Field(default=4, ge=1, le=64, json_schema_extra=searched(1, 16, log=True, integer=True))
     """K, the number of intrinsic channels; with K=1 and no signals no environment can change a line's ranking."""
     invariant_width: int = Field(default=64, ge=1, le=4096)
     """Dimensions of z_I."""
     invariant_hidden: int = Field(default=128, ge=1, le=4096)
     """Hidden units between pair features and z_I."""
-    dropout: float = Field(default=0.1, ge=0.0, le=0.9)
+    dropout: float = Field(default=0.1, ge=0.0, le=0.9, json_schema_extra=searched(0.0, 0.5))
     """Dropout in the heads."""
     head: HeadKind = "mlp"
     """How z_I becomes the channels u_k."""

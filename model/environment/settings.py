@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from data_pipeline.settings import Settings
+from data_pipeline.settings import Settings, searched
 from model.environment.encoders import ENCODERS
 from model.environment.id_teacher import TeacherSettings
 
@@ -25,19 +25,19 @@ class EnvironmentSettings(Settings):
         + ", ".join(f"`{name}` {encoder.summary}" for name, encoder in ENCODERS.items())
         + ".",
     )
-    width: int = Field(default=16, ge=1, le=1024)
+    width: int = Field(default=16, ge=1, le=1024, json_schema_extra=searched(4, 64, log=True, integer=True))
     """Dimensions of z_E."""
     hidden: int = Field(default=64, ge=1, le=4096)
     """Hidden units of the per-pair code."""
     depth: int = Field(default=1, ge=0, le=6)
     """Hidden layers of the per-pair code."""
-    dropout: float = Field(default=0.1, ge=0.0, le=0.9)
+    dropout: float = Field(default=0.1, ge=0.0, le=0.9, json_schema_extra=searched(0.0, 0.5))
     """Dropout in the per-pair code."""
     heads: int = Field(default=4, ge=1, le=64)
     """Attention heads over the support set; `width` is a multiple of it."""
     inducing: int = Field(default=8, ge=1, le=1024)
     """Inducing points of `isab`."""
-    prototypes: int = Field(default=8, ge=2, le=1024)
+    prototypes: int = Field(default=8, ge=2, le=1024, json_schema_extra=searched(2, 32, log=True, integer=True))
     """Prototypes of `prototypes`."""
     prototype_temperature: float = Field(default=0.1, gt=0.0, le=10.0)
     """Temperature of the softmax over prototypes, in units of the cosine."""
@@ -63,9 +63,9 @@ class EnvironmentSettings(Settings):
     """Hidden units of e(c, x)."""
     local_depth: int = Field(default=2, ge=0, le=6)
     """Hidden layers of e(c, x)."""
-    local_dropout: float = Field(default=0.1, ge=0.0, le=0.9)
+    local_dropout: float = Field(default=0.1, ge=0.0, le=0.9, json_schema_extra=searched(0.0, 0.5))
     """Dropout in e(c, x)."""
-    context_dropout: float = Field(default=0.1, ge=0.0, le=1.0)
+    context_dropout: float = Field(default=0.1, ge=0.0, le=1.0, json_schema_extra=searched(0.0, 0.5))
     """Probability per episode, in training, that z_E is replaced by the prior mean."""
     id_teacher: TeacherSettings = TeacherSettings()
     """A learnt vector of the line itself, in training only."""

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from data_pipeline.settings import searched
 from model.environment import CompetitionSettings
 from model.lines import line_means, per_pair
 from model.scores import Scores, StudentView
@@ -60,7 +61,7 @@ class PullSettings(WalledSettings):
 class PushSettings(WalledSettings):
     """The squared correlation of student and opportunist, where model.competition is on."""
 
-    weight: float = Field(default=0.5, ge=0.0, le=1.0)
+    weight: float = Field(default=0.5, ge=0.0, le=1.0, json_schema_extra=searched(0.01, 1.0, log=True))
     """Its weight from `start` on, under every balancer."""
 
 

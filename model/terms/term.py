@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 from torch import Tensor, nn
 
-from data_pipeline.settings import Settings
+from data_pipeline.settings import Settings, searched
 from model.episode_model import ModelSettings
 from model.scores import Scores
 from model.step import GlobalStep
@@ -40,13 +40,13 @@ class TermSettings(Settings):
 
     on: bool = True
     """Whether the term exists at all."""
-    weight: float = Field(default=0.5, ge=0.0, le=100.0)
+    weight: float = Field(default=0.5, ge=0.0, le=100.0, json_schema_extra=searched(0.01, 4.0, log=True))
     """Weight at `start` under balance.mode=fixed_ramp."""
     ramp: float = Field(default=0.0, ge=0.0, le=100.0)
     """Added to the weight per epoch after `start`."""
     cap: float = Field(default=4.0, ge=0.0, le=100.0)
     """Largest weight under fixed_ramp."""
-    ratio: float = Field(default=0.5, ge=0.0, le=10.0)
+    ratio: float = Field(default=0.5, ge=0.0, le=10.0, json_schema_extra=searched(0.01, 4.0, log=True))
     """Under gradnorm_ema: the term's gradient norm at the shared representation, relative to the task's."""
     start: float | None = Field(default=None, ge=0.0, le=10000.0)
     """Epoch from which the term counts; it is computed and logged before. null: `objective.start`."""
@@ -78,7 +78,7 @@ class TermSettings(Settings):
 class WalledSettings(Settings):
     """Weight of a loss behind a firewall: it reaches no place that the task reaches, so no balancer can weigh it."""
 
-    weight: float = Field(default=0.5, ge=0.0, le=100.0)
+    weight: float = Field(default=0.5, ge=0.0, le=100.0, json_schema_extra=searched(0.01, 4.0, log=True))
     """Its weight from `start` on, under every balancer."""
     start: float | None = Field(default=None, ge=0.0, le=10000.0)
     """Epoch from which it counts; null: `objective.start`."""

@@ -7,12 +7,12 @@ it was behind, not how good it is; its row keeps the score with the number of fo
 from __future__ import annotations
 
 import io
+import math
 import shlex
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
-from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 from rich.table import Table
 
@@ -20,7 +20,7 @@ from data_pipeline.durable import write_durably
 from data_pipeline.settings_text import yaml_text
 from distributed.settings import RunSettings
 from tune.search_space.space import Point, apply
-from tune.search_space.study import REASON, SearchStudy, folds_of
+from tune.search_space.study import CONFIRM, DESIGN, POINT, REASON, REPEATS, SearchStudy, folds_of
 from tune.search_space.trial import run_name
 
 STATES = {
@@ -31,41 +31,60 @@ STATES = {
     TrialState.WAITING: "waiting",
 }
 TABLE, PRESET = "trials.parquet", "best.yaml"
-FEWEST_FOR_IMPORTANCE = 20
-"""Complete trials below which importances are noise: PED-ANOVA wants five in its best quarter."""
 SHOWN = 5
 """Rows of the printed table."""
 
 
 def trial_table(study: SearchStudy, lines: list[str]) -> pd.DataFrame:
-    """One row per trial: number, state, score, folds, seconds, `score/LINE`, the searched keys, runs, reason.
+    """One row per trial: kind, number, state, score, folds, seconds, the searched keys, cells, runs, reason.
 
-    `score` is the mean over the finished folds, NaN without one; `folds` is the budget reached.
+    `score` is the mean over the finished folds and seeds, NaN without one; `folds` is the budget reached. Cells:
+    `score/LINE` is a line's mean over seeds, `score/LINE@SEED` one run's; `share/TERM`, `step_seconds` and
+    `calibration_error` are medians over runs. A row of kind `confirm` tries the point of `repeats` again.
     """
     rows = []
-    for trial in study.trials():
-        folds = folds_of(trial)
-        row: dict[str, Any] = {
-            "number": trial.number,
-            "state": STATES[trial.state],
-            "score": sum(fold.score for fold in folds) / len(folds) if folds else float("nan"),
-            "folds": len(folds),
-            "seconds": sum(fold.seconds for fold in folds),
-            **{f"score/{line}": float("nan") for line in lines},
-            **{f"score/{fold.line}": fold.score for fold in folds},
-            **trial.params,
-            "runs": [run_name(trial.number, fold.line) for fold in folds],
-            "reason": trial.user_attrs.get(REASON, ""),
-        }
-        rows.append(row)
+    for kind in (DESIGN, CONFIRM):
+        for trial in study.trials(kind):
+            folds = folds_of(trial)
+            rows.append(
+                {
+                    "kind": kind,
+                    "number": trial.number,
+                    "state": STATES[trial.state],
+                    "score": _mean([fold.score for fold in folds]),
+                    "folds": len(folds),
+                    "seconds": sum(fold.seconds for fold in folds),
+                    **{f"score/{line}": _mean([fold.score for fold in folds if fold.line == line]) for line in lines},
+                    **{f"score/{fold.line}@{fold.seed}": fold.score for fold in folds},
+                    "step_seconds": _median([fold.step_seconds for fold in folds]),
+                    "calibration_error": _median([fold.calibration_error for fold in folds]),
+                    **{f"share/{term}": _median([fold.shares.get(term, math.nan) for fold in folds])
+                       for term in sorted({term for fold in folds for term in fold.shares})},
+                    **(trial.params if kind == DESIGN else trial.user_attrs.get(POINT, {})),
+                    "repeats": trial.user_attrs.get(REPEATS, ""),
+                    "runs": [f"{kind}-{trial.number:04d}/{run_name(fold.line, fold.seed)}" for fold in folds],
+                    "reason": trial.user_attrs.get(REASON, ""),
+                }
+            )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _median(values: list[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.median(known)) if known else math.nan
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
     """The complete trials, best first; earlier ones first among equals."""
     if table.empty:
         return table
-    return table[table["state"] == "complete"].sort_values("score", ascending=False, kind="stable")
+    return table[(table["state"] == "complete") & (table["kind"] == DESIGN)].sort_values(
+        "score", ascending=False, kind="stable"
+    )
 
 
 def write_table(table: pd.DataFrame, folder: Path) -> None:
@@ -75,7 +94,9 @@ def write_table(table: pd.DataFrame, folder: Path) -> None:
     write_durably(folder / TABLE, sink.getvalue())
 
 
-def write_preset(point: Point, score: float, lines: list[str], base: RunSettings, folder: Path) -> Path:
+def write_preset(
+    point: Point, score: float, lines: list[str], base: RunSettings, folder: Path, name: str = PRESET
+) -> Path:
     """Write the settings of a point as a preset for distributed/train.py: all that differ from the defaults."""
     settings = apply(base, point)
     tree = settings.model_dump(mode="json", exclude_defaults=True)
@@ -86,31 +107,14 @@ def write_preset(point: Point, score: float, lines: list[str], base: RunSettings
         for name in branches:
             branch = branch.setdefault(name, {})
         branch[leaf] = value
-    command = shlex.join(["python", "distributed/train.py", "--config", str(folder / PRESET)])
+    command = shlex.join(["python", "distributed/train.py", "--config", str(folder / name)])
     head = (
-        f"# Best settings of search {folder.name}: macro average precision {score:.4f} on validation lines "
-        f"{', '.join(lines)}.\n# Choose a validation line: {command} --valid-line LINE --store ...\n"
+        f"# {name.removesuffix('.yaml').capitalize()} settings of search {folder.name}: macro average precision "
+        f"{score:.4f} on validation lines {', '.join(lines)}.\n"
+        f"# Choose a validation line: {command} --valid-line LINE --store ...\n"
     )
-    write_durably(folder / PRESET, head.encode() + yaml_text(tree))
-    return folder / PRESET
-
-
-def importances(study: SearchStudy) -> dict[str, float] | None:
-    """Share of the score's variation per searched key, largest first; None where complete trials are too few.
-
-    Functional ANOVA on even designs; on TPE's, which crowd around good points, PED-ANOVA over the best quarter
-    (algorithms.md 11). Neither looks at trials that were stopped or failed.
-    """
-    complete = sum(trial.state == TrialState.COMPLETE for trial in study.trials())
-    if complete < FEWEST_FOR_IMPORTANCE:
-        return None
-    even = study.search.sampler != "tpe"
-    evaluator = (
-        FanovaImportanceEvaluator(seed=study.search.seed)
-        if even
-        else PedAnovaImportanceEvaluator(target_quantile=0.25, evaluate_on_local=False)
-    )
-    return get_param_importances(study.optuna, evaluator=evaluator)
+    write_durably(folder / name, head.encode() + yaml_text(tree))
+    return folder / name
 
 
 def printed_table(table: pd.DataFrame, keys: list[str], lines: list[str]) -> Table:

@@ -11,24 +11,35 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
 from data_pipeline.errors import UserError
-from tune.search_space.space import SearchSettings
+from tune.search_space.settings import SearchSettings
 
 
 class SobolSampler(BaseSampler):
     """Trial n is point n of a scrambled Sobol sequence over the space (Owen scrambling, scipy.stats.qmc).
 
+    n counts from the first trial whose point was not given.
+
     Optuna's own QMCSampler draws its first trial at random and loses a point with every trial that is taken up again.
     """
 
-    def __init__(self, space: dict[str, BaseDistribution], seed: int) -> None:
-        """`space` has the axes of the sequence in order."""
-        self._space, self._seed = space, seed
+    def __init__(
+        self,
+        space: dict[str, BaseDistribution],
+        seed: int,
+        elsewhere: int = 0,
+        shares: dict[str, list[int]] | None = None,
+    ) -> None:
+        """`space` has the axes of the sequence in order; the first `elsewhere` trials do not count.
+
+        `shares`: how many points each choice of a key gets for one of the others'.
+        """
+        self._space, self._seed, self._elsewhere, self._shares = space, seed, elsewhere, shares or {}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The whole space; nothing is drawn on its own."""
@@ -39,8 +50,10 @@ class SobolSampler(BaseSampler):
     ) -> dict[str, Any]:
         """The point of this trial's number."""
         sequence = qmc.Sobol(len(search_space), scramble=True, rng=self._seed)
-        point = sequence.fast_forward(trial.number).random(1)[0] if trial.number else sequence.random(1)[0]
-        return {key: _place(own, float(at)) for (key, own), at in zip(search_space.items(), point, strict=True)}
+        number = trial.number - self._elsewhere
+        point = sequence.fast_forward(number).random(1)[0] if number > 0 else sequence.random(1)[0]
+        places = zip(search_space.items(), point, strict=True)
+        return {key: _place(own, float(at), self._shares.get(key)) for (key, own), at in places}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -49,20 +62,30 @@ class SobolSampler(BaseSampler):
         raise UserError(f"'{param_name}' is not an axis of this search's space")
 
 
-def make_sampler(search: SearchSettings, space: dict[str, BaseDistribution], number: int) -> BaseSampler:
-    """The sampler of trial `number`."""
+def make_sampler(
+    search: SearchSettings, space: dict[str, BaseDistribution], number: int, elsewhere: int = 0
+) -> BaseSampler:
+    """The sampler of trial `number`, of which the first `elsewhere` had points that were given."""
     seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
     if search.sampler == "sobol":
-        return SobolSampler(space, search.seed)
+        shares = {key: own.shares for key, own in search.parameters.items() if own.shares}
+        return SobolSampler(space, search.seed, elsewhere, shares)
     if search.sampler == "random":
         return RandomSampler(seed)
+    if search.sampler == "gp":
+        return GPSampler(seed=seed, n_startup_trials=search.startup)
+    if search.sampler == "cmaes":
+        return CmaEsSampler(seed=seed, n_startup_trials=search.startup)
+    if search.sampler == "nsga2":
+        return NSGAIISampler(seed=seed, population_size=search.population)
     return TPESampler(seed=seed, n_startup_trials=search.startup)
 
 
-def _place(distribution: BaseDistribution, at: float) -> Any:
-    """The value at `at` in [0, 1) of a range."""
+def _place(distribution: BaseDistribution, at: float, shares: list[int] | None = None) -> Any:
+    """The value at `at` in [0, 1) of a range, of which a choice takes up a stretch as long as its share."""
     if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[int(at * len(distribution.choices))]
+        ends = np.cumsum(shares or [1] * len(distribution.choices))
+        return distribution.choices[int(np.searchsorted(ends, at * ends[-1], side="right"))]
     if not isinstance(distribution, IntDistribution | FloatDistribution):
         raise TypeError(f"no place in {distribution}")
     low, high = float(distribution.low), float(distribution.high)
