@@ -35,19 +35,19 @@
   async function draw(plot) {
     const { data, layout } = JSON.parse(plot.nextElementSibling.textContent);
     plot.bare = layout.height;
-    layout.height = spacious(plot, data);
+    Object.assign(layout, spacious(plot, data));
     // With a finger one scrolls.
     layout.dragmode = matchMedia("(pointer: fine)").matches ? "zoom" : false;
-    await Plotly.newPlot(plot, data, layout, { displayModeBar: false, responsive: true });
+    await Plotly.newPlot(plot, data, layout, { displayModeBar: false });
     await fit(plot, colours(layout));
   }
 
   // The height of a drawing is that without its legend, which takes more rows where the panel is narrow: it is laid out
   // with room for a row per trace, measured, and the rest taken away.
-  const spacious = (plot, data) => plot.bare + 26 * data.length;
+  const spacious = (plot, data) => ({ width: plot.clientWidth, height: plot.bare + 26 * data.length });
 
   async function fit(plot, update = {}) {
-    await Plotly.relayout(plot, { ...update, height: spacious(plot, plot.data) });
+    await Plotly.relayout(plot, { ...spacious(plot, plot.data), ...update });
     const legend = plot.querySelector(".legend .bg");
     await Plotly.relayout(plot, { height: plot.bare + (legend ? Math.ceil(legend.getBBox().height) : 0) });
   }
@@ -68,7 +68,7 @@
   function toScreen() {
     if (!root.classList.contains("printing")) return;
     root.classList.remove("printing");
-    for (const plot of plots) fit(plot, { ...colours(plot.layout), width: null, autosize: true });
+    for (const plot of plots) fit(plot, colours(plot.layout));
   }
 
   let width = innerWidth;

@@ -9,7 +9,7 @@ from evaluation.page import Callout, Page, Part, Points, Section
 from tune.ablation.comparison import AblationReport, Comparison
 from tune.ablation.contrasts import Contrast
 from tune.ablation.forest import forest
-from tune.ablation.tables import between, notes, number, tables, warnings
+from tune.ablation.tables import between, failed, idle, notes, number, tables
 from tune.ablation.variants import DEFAULT
 
 
@@ -18,7 +18,7 @@ def ablation_page(report: AblationReport, name: str) -> Page:
     *differences, conduct, lines = tables(report)
     figure = forest(report.comparisons)
     sections = [
-        Section("Attention", [Callout(sentence, "warning") for sentence in warnings(report)]),
+        Section("Attention", list(_attention(report))),
         Section("Differences", [*([figure] if figure.plots else []), *differences]),
         Section("Differences per line", [lines] if lines.rows else []),
         Section("Mechanisms", [conduct]),
@@ -50,10 +50,11 @@ def _base(report: AblationReport, quadrant: str, rows: list[Comparison]) -> str:
     if base is None:
         return "No run of the base settings is complete yet."
     lines = list(dict.fromkeys(test for test, _ in report.record.folds))
+    saw = "no training saw" if quadrant.endswith("unseen_chrom") else "training saw in other lines"
+    genome = f"in stretches of genome that {saw}"
     best = f"; the best possible is {number(report.bayes)}" if math.isfinite(report.bayes) else ""
     return (
-        f"The base settings reach a macro average precision of {number(base.ap)} on {quadrant.replace('_', ' ')} of "
-        f"{', '.join(lines)}{best}."
+        f"The base settings reach a macro average precision of {number(base.ap)} on {', '.join(lines)}, {genome}{best}."
     )
 
 
@@ -90,6 +91,14 @@ def _sure(report: AblationReport, rows: list[Comparison]) -> str:
         limit = "the t-intervals say whether a difference will hold in another line"
     stands = f"{states.get('complete', 0)} complete runs ({lines} test line{'s' if lines > 1 else ''}, {seeds} seed"
     return f"This stands on {stands}{'s' if seeds > 1 else ''}{unfinished}), and {limit}."
+
+
+def _attention(report: AblationReport) -> Iterator[Part]:
+    yield from (Callout(sentence, "warning") for sentence in idle(report))
+    if missing := list(failed(report)):
+        runs = "one run" if len(missing) == 1 else f"{len(missing)} runs"
+        yield Callout(f"{runs} failed, and the tables do without; --resume tries again", "warning")
+        yield Points(missing)
 
 
 def _origin(report: AblationReport) -> Iterator[Part]:

@@ -37,7 +37,7 @@ def forest(comparisons: Mapping[str, list[Comparison]]) -> Figure:
 def _panel(rows: Sequence[Comparison]) -> Drawing:
     names = [_label(row) for row in rows]
     most = max(name.count("<br>") for name in names) + 1
-    panel = drawing("difference in average precision", "", 70 + (10 + 14 * most) * len(rows))
+    panel = drawing("difference in AP", "", 70 + (10 + 14 * most) * len(rows))
     panel.update_layout(
         xaxis={"zeroline": True, "zerolinewidth": 2},
         yaxis={"autorange": "reversed", "tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": names},
@@ -48,20 +48,20 @@ def _panel(rows: Sequence[Comparison]) -> Drawing:
     _intervals(panel, contrasts, "95 % t-interval over runs", 6, [own.over_runs for own in contrasts])
     _intervals(panel, contrasts, "95 % cluster bootstrap", 1.5, [own.bootstrap for own in contrasts])
     panel.add_scatter(
-        x=[value for value, _ in lines],
-        y=[place for _, place in lines],
-        mode="markers",
-        marker={"size": 7, "symbol": "line-ns", "line": {"width": 2, "color": colour}},
-        name="test lines",
-        text=[plain(line) for own in contrasts for line in own.lines],
-    )
-    panel.add_scatter(
         x=[own.mean for own in contrasts],
         y=list(range(len(rows))),
         mode="markers",
         marker={"color": BLUE, "size": 8, "line": {"width": 1, "color": GREY}},
         name="mean",
         text=[plain(row.name) for row in rows],
+    )
+    panel.add_scatter(
+        x=[value for value, _ in lines],
+        y=[place for _, place in lines],
+        mode="markers",
+        marker={"size": 12, "symbol": "line-ns", "line": {"width": 2, "color": colour}},
+        name="test lines",
+        text=[plain(line) for own in contrasts for line in own.lines],
     )
     return panel
 

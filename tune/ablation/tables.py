@@ -61,18 +61,22 @@ def notes(report: AblationReport) -> Iterator[str]:
             yield f"left out: {variant.name}, {variant.left_out}"
 
 
-def warnings(report: AblationReport) -> Iterator[str]:
-    """What a reader of the tables must know: rows that show nothing, runs that are missing."""
+def idle(report: AblationReport) -> Iterator[str]:
+    """The rows that show nothing."""
     for row in next(iter(report.comparisons.values())):
         if row.same:
             yield f"IN NAME ONLY: {row.name} has the logits of {row.against} in every run"
+
+
+def failed(report: AblationReport) -> Iterator[str]:
+    """The runs that are missing, and why."""
     for _, run in report.runs[report.runs["state"] == "failed"].iterrows():
         yield f"failed: {run['run']}, {run['reason']}"
 
 
 def write_markdown(report: AblationReport, folder: Path) -> None:
     """Write table.md."""
-    said = "\n".join(f"- {sentence}" for sentence in (*notes(report), *warnings(report)))
+    said = "\n".join(f"- {sentence}" for sentence in (*notes(report), *idle(report), *failed(report)))
     parts = [f"# Ablation {folder.name}", said]
     for table in tables(report):
         lines = [table.columns, ["---"] * len(table.columns), *table.rows]
@@ -93,7 +97,7 @@ def print_tables(report: AblationReport, console: Console) -> None:
         for row in table.rows:
             grid.add_row(*(row[index] for index in shown))
         console.print(grid)
-    for sentence in (*notes(report), *warnings(report)):
+    for sentence in (*notes(report), *idle(report), *failed(report)):
         console.print(f"- {sentence}", markup=False, highlight=False)
 
 
