@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: environment train test test-cluster test-real-data mutants lint types
+.PHONY: environment train test test-browser test-cluster test-real-data mutants lint types
 
 environment: $(VENV)/.ready
 
@@ -36,6 +36,9 @@ test: environment
 	$(BIN)/python -m pytest $(TESTS)
 
 # These fail where something is missing that they need.
+test-browser: environment
+	$(BIN)/python -m pytest --must-run browser -m browser
+
 test-cluster: environment
 	$(BIN)/python -m pytest --must-run cluster -m cluster
 

@@ -6,7 +6,7 @@ Temperature, bias and threshold are chosen on the validation line and frozen; th
 held-out chromosomes and a sample of the training pairs are scored on the road training used. The report also says what
 became of the predictions R90-R93; other seeds of the run (--beside) and a search (--search) let it say more. What the
 environment adds it can only say beside a model trained without one (--without-environment).
-Writes report.json, report.md, figures, predictions.parquet and calibration.json into RUN/report.
+Writes report.html (one page for a browser), report.json, predictions.parquet and calibration.json into RUN/report.
 """
 
 from __future__ import annotations

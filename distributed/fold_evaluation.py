@@ -41,6 +41,7 @@ from distributed.verification import verify_run
 from evaluation import (
     NEUTRAL,
     NO_ENVIRONMENT,
+    PAGE,
     EvaluationSettings,
     PairData,
     Scorer,
@@ -49,13 +50,14 @@ from evaluation import (
     cluster_ids,
     environment_can_rank,
     has_environment,
-    plot_training_curve,
     render,
     score_baselines,
+    training_curves,
     training_findings,
     view_lines,
     write_report,
 )
+from evaluation.page import Figure
 from model.episode_model import EpisodeModel
 
 CURVES = {
@@ -277,9 +279,9 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     write_durably(out / "predictions.parquet", predictions.to_parquet())
     write_durably(out / "calibration.json", json.dumps(calibration.to_dict(), indent=1).encode())
-    write_report(report, predictions, out, _curves(run, out))
+    write_report(report, predictions, out, _curves(run))
     render(report, console)
-    console.print(f"report     {out / 'report.md'}")
+    console.print(f"report     {out / PAGE}")
 
 
 def protocol(settings: RunSettings) -> str:
@@ -296,16 +298,15 @@ def protocol(settings: RunSettings) -> str:
     return f"unlabelled; of a line the model reads up to {m} pairs at a time without their labels"
 
 
-def _curves(run: Path, out: Path) -> dict[str, str]:
-    """Draw what the run recorded; {title: file}."""
+def _curves(run: Path) -> list[Figure]:
+    """What the run recorded, drawn; empty where it recorded nothing."""
     steps, epochs = read_records(run / STEPS), read_records(run / EPOCHS)
     if steps.empty:
-        return {}
+        return []
     panels = {title: [name for name in names if name in steps] for title, names in CURVES.items()}
     panels["Bias and couplings"] = [str(name) for name in steps if str(name).startswith("energy/")]
     if not epochs.empty:
         scores = [name for name in ("valid/average_precision", "train/average_precision") if name in epochs]
         steps = steps.merge(epochs[["step", *scores]], on="step", how="outer")
-        panels["Average precision"] = scores
-    plot_training_curve(steps, out / "training.png", panels)
-    return {"Training": "training.png"}
+        panels = {"Average precision": scores, **panels}
+    return [training_curves(steps, panels)]

@@ -1,165 +1,218 @@
-"""Figures of a report: precision-recall, reliability, score distributions, training curve; PNG at 150 dpi.
+"""Figures of a report: average precision by line, precision-recall, reliability, scores by label, training curves.
 
-One panel per quadrant and cell line, test lines first. Colours are the Okabe-Ito set, safe for colour-blind readers,
-and line styles differ as well. No pyplot state is touched, so figures may be drawn in any process without a
-display. Cost: about a second per figure.
+One panel per quadrant and cell line, test lines first. Precision-recall, reliability and scores are drawn for the lines
+no training saw; of the others the average precision with its interval is drawn, and the tables have the rest.
+Curves are thinned to what a panel can show. Cost: about a second in all.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from plotly.graph_objects import Figure as Drawing
 from scipy.special import expit, logit
 from sklearn.metrics import precision_recall_curve
 
-from data_pipeline.durable import write_durably
 from evaluation.calibration import Calibration, reliability
 from evaluation.metrics import average_precision, has_both_classes
-from evaluation.quadrants import QUADRANTS, ROLES, rivals
+from evaluation.page import BLUE, GREY, RIVAL_COLOURS, UNIT, Figure, Plot, drawing, plain, rival_style
+from evaluation.quadrants import QUADRANTS, ROLES, Row, rivals
 
-BLUE, GREY = "#0072B2", "#8A8A8A"
-RIVAL_COLOURS = ("#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
-RIVAL_STYLES = ("--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "legend.fontsize": 6.5,
-    "legend.framealpha": 0.75,
-    "legend.edgecolor": "none",
-    "savefig.dpi": 150,
-}
-PANEL_INCHES = (2.9, 2.5)
-MOST_COLUMNS = 4
+POINTS = 300
+"""Points of a thinned curve, about one per pixel of a panel."""
 
 
-def plot_precision_recall(predictions: pd.DataFrame, path: Path) -> None:
-    """Precision against recall of the model and its rivals, with the prevalence; AP in the legend.
+def average_precision_by_line(lines: Sequence[Row]) -> Figure:
+    """Average precision of the model and its rivals in every row of `evaluate_lines`, a panel per quadrant."""
+    panels = []
+    for quadrant in QUADRANTS:
+        rows = [row for row in lines if row["quadrant"] == quadrant and np.isfinite(row["ap"])]
+        if rows:
+            panels.append(Plot(quadrant.replace("_", " "), _by_line(rows)))
+    return Figure(
+        name="average-precision",
+        title="Average precision by cell line",
+        plots=panels,
+        reads="Blue dots are the model with their 95 % intervals, further right is better. See by how much they lie to "
+        "the right of the open marks of the rivals, and whether any line stays behind; the grey tick is what guessing "
+        "gets.",
+        alt="Average precision of the model with its interval, of its rivals, and the prevalence, by cell line.",
+        wide=True,
+    )
 
-    `predictions` as in `quadrants`, with known labels.
-    """
 
-    def draw(axes: Axes, group: pd.DataFrame) -> None:
+def precision_recall(predictions: pd.DataFrame) -> Figure:
+    """Precision against recall of the model and its rivals, with the prevalence; `predictions` as in `quadrants`."""
+
+    def draw(group: pd.DataFrame) -> Drawing:
         labels = group["label"].to_numpy(dtype=np.int8)
-        axes.axhline(labels.mean(), color=GREY, linewidth=0.8, label=f"prevalence {labels.mean():.3f}")
-        curves: list[tuple[str, str, str, Any, float]] = [("model", "logit", BLUE, "-", 1.6)]
-        for i, (name, column) in enumerate(rivals(group).items()):
-            style = RIVAL_STYLES[i % len(RIVAL_STYLES)]
-            curves.append((name, column, RIVAL_COLOURS[i % len(RIVAL_COLOURS)], style, 0.9))
-        for name, column, colour, style, width in reversed(curves):
+        panel = drawing("recall", "precision", xaxis=UNIT, yaxis=UNIT)
+        curves = [("model", "logit", {"color": BLUE, "width": 2.6})]
+        for place, (name, column) in enumerate(rivals(group).items()):
+            colour, dash, _ = rival_style(place)
+            curves.append((name, column, {"color": colour, "dash": dash, "width": 1.4}))
+        for name, column, style in curves:
             scores = group[column].to_numpy(dtype=np.float64)
             if has_both_classes(labels) and np.isfinite(scores).all():
-                precision, recall, _ = precision_recall_curve(labels, scores)
-                label = f"{name} {average_precision(labels, scores):.3f}"
-                axes.step(recall, precision, where="post", color=colour, ls=style, lw=width, label=label)
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-        handles, names = axes.get_legend_handles_labels()
-        axes.legend(handles[::-1], names[::-1], loc="upper right")
+                recall, precision = _curve(labels, scores)
+                told = f"{plain(name)} {average_precision(labels, scores):.3f}"
+                panel.add_scatter(x=recall, y=precision, mode="lines", line={**style, "shape": "hv"}, name=told)
+        share = float(labels.mean())
+        _straight(panel, [0, 1], [share, share], f"prevalence {share:.3f}")
+        return panel
 
-    _panels(predictions, path, draw)
+    return Figure(
+        name="precision-recall",
+        title="Precision and recall",
+        plots=_panels(predictions, draw),
+        reads="Follow the blue curve from the left: it says how many of the pairs called first do interact (precision) "
+        "until a share of all interactions is found (recall). Further up and right is better; the number behind a name "
+        "is its average precision.",
+        alt="Precision against recall of the model and its rivals.",
+    )
 
 
-def plot_reliability(predictions: pd.DataFrame, calibration: Calibration, path: Path, bins: int = 15) -> None:
-    """Observed frequency against mean probability in equal-width bins, before and after calibration."""
+def reliability_diagram(predictions: pd.DataFrame, calibration: Calibration, bins: int = 15) -> Figure:
+    """Observed frequency against mean probability in equal-width `bins`, before and after `calibration`."""
 
-    def draw(axes: Axes, group: pd.DataFrame) -> None:
+    def draw(group: pd.DataFrame) -> Drawing:
         labels, logits = group["label"].to_numpy(), group["logit"].to_numpy(dtype=np.float64)
-        axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, label="perfect")
-        for name, p, colour, marker in (
-            ("before", expit(logits), RIVAL_COLOURS[0], "s"),
-            ("after", calibration.apply(logits), BLUE, "o"),
+        panel = drawing("predicted probability", "observed frequency", xaxis=UNIT, yaxis=UNIT)
+        _straight(panel, [0, 1], [0, 1], "perfect")
+        for name, p, colour, symbol in (
+            ("before calibration", expit(logits), RIVAL_COLOURS[0], "square"),
+            ("after", calibration.apply(logits), BLUE, "circle"),
         ):
             mean_p, mean_y, _ = reliability(labels, p, bins)
-            axes.plot(mean_p, mean_y, color=colour, marker=marker, markersize=3, lw=1.2, label=name)
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability", ylabel="observed frequency")
-        axes.legend(loc="upper left")
+            marker = {"symbol": symbol, "size": 6}
+            panel.add_scatter(x=mean_p, y=mean_y, mode="lines+markers", name=name, line_color=colour, marker=marker)
+        return panel
 
-    _panels(predictions, path, draw)
+    return Figure(
+        name="reliability",
+        title="Reliability of the probabilities",
+        plots=_panels(predictions, draw),
+        reads="On the grey diagonal a probability is what it says. Blue points below it promise too much, points above "
+        "it too little; the distance from orange to blue is what the calibration on the validation line mended.",
+        alt="Observed frequency of interaction against predicted probability, before and after calibration.",
+    )
 
 
-def plot_scores(predictions: pd.DataFrame, calibration: Calibration, path: Path) -> None:
+def scores_by_label(predictions: pd.DataFrame, calibration: Calibration) -> Figure:
     """Density of the logits by label, with the frozen threshold."""
     threshold = calibration.temperature * (logit(calibration.threshold) - calibration.bias)
 
-    def draw(axes: Axes, group: pd.DataFrame) -> None:
+    def draw(group: pd.DataFrame) -> Drawing:
         logits = group["logit"].to_numpy(dtype=np.float64)
         edges = np.histogram_bin_edges(logits, bins=30)
+        panel = drawing("logit", "density", barmode="overlay", bargap=0)
+        top = 0.0
         for label, name, colour in ((0, "does not interact", GREY), (1, "interacts", BLUE)):
             values = logits[group["label"].to_numpy() == label]
             if values.size:
-                axes.hist(
-                    values,
-                    bins=edges.tolist(),
-                    density=True,
-                    color=colour,
-                    alpha=0.55,
-                    label=f"{name} ({values.size:,})",
-                )
+                heights, _ = np.histogram(values, edges, density=True)
+                told, middle = f"{name} ({values.size:,})", (edges[1:] + edges[:-1]) / 2
+                panel.add_bar(x=middle, y=heights, width=np.diff(edges), marker_color=colour, opacity=0.6, name=told)
+                top = max(top, float(heights.max()))
         if np.isfinite(threshold):
-            axes.axvline(threshold, color=RIVAL_COLOURS[2], lw=1, ls="--", label="threshold")
-        # room above the bars for the legend
-        axes.set(xlabel="logit", ylabel="density", ylim=(0, 1.4 * axes.get_ylim()[1]))
-        axes.legend(loc="upper right")
+            line = {"color": RIVAL_COLOURS[2], "width": 1.5, "dash": "dash"}
+            panel.add_scatter(x=[threshold] * 2, y=[0, top], mode="lines", name="threshold", line=line)
+        return panel
 
-    _panels(predictions, path, draw)
+    return Figure(
+        name="scores",
+        title="Scores by label",
+        plots=_panels(predictions, draw),
+        reads="The less the two heaps overlap, the better the pairs are told apart; what of the blue heap lies to the "
+        "left of the threshold is missed, what of the grey one lies to its right is called wrongly.",
+        alt="Histograms of the logits of pairs that interact and of pairs that do not, with the threshold.",
+    )
 
 
-def plot_training_curve(
-    table: pd.DataFrame, path: Path, panels: Mapping[str, Sequence[str]] | None = None, x: str = "step"
-) -> None:
+def training_curves(table: pd.DataFrame, panels: Mapping[str, Sequence[str]], x: str = "step") -> Figure:
     """Columns of a metrics `table` against its column `x`, NaN rows of a column skipped.
 
-    `panels` maps a panel's title to the columns drawn in it; without it every numeric column has its own.
+    `panels` maps a panel's title to the columns drawn in it; a panel without columns is left out.
     """
-    numeric = [str(name) for name in table.select_dtypes("number") if name != x]
-    chosen = panels or {name: [name] for name in numeric}
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.5, 1.9 * max(len(chosen), 1)), layout="constrained")
-        grid = figure.subplots(max(len(chosen), 1), 1, squeeze=False, sharex=True)[:, 0]
-        for axes, (title, columns) in zip(grid, chosen.items(), strict=False):
-            for i, column in enumerate(columns):
-                points = table[[x, column]].dropna()
-                colour = (BLUE, *RIVAL_COLOURS)[i % (1 + len(RIVAL_COLOURS))]
-                axes.plot(points[x], points[column], color=colour, lw=1.2, label=column)
-            axes.set_title(title, loc="left")
-            if len(columns) > 1:
-                axes.legend(ncols=2)
-        grid[-1].set_xlabel(x)
-        write_figure(figure, path)
+    plots = []
+    for title, columns in panels.items():
+        panel = drawing(x, "", 260)
+        for place, column in enumerate(columns):
+            points = table[[x, column]].dropna()
+            kept = _thinned(len(points))
+            colour, dash, _ = (BLUE, "solid", "") if place == 0 else rival_style(place - 1)
+            panel.add_scatter(
+                x=points[x].to_numpy()[kept],
+                y=points[column].to_numpy(dtype=np.float64)[kept],
+                mode="lines+markers" if len(points) < 30 else "lines",
+                line={"color": colour, "dash": dash, "width": 1.6},
+                name=plain(column),
+                showlegend=True,
+            )
+        if columns:
+            plots.append(Plot(title, panel))
+    return Figure(
+        name="training",
+        title="Training curves",
+        plots=plots,
+        reads="The loss should fall and flatten; average precision on the validation line should have stopped rising, "
+        "and a training curve that goes on rising far above it is memory.",
+        alt="What the run recorded against the step of training.",
+    )
 
 
-def write_figure(figure: Figure, path: Path) -> None:
-    """Write `figure` to `path`, in the format its suffix names, whole or not at all."""
-    sink = io.BytesIO()
-    figure.savefig(sink, format=path.suffix.removeprefix("."))
-    write_durably(path, sink.getvalue())
+def _by_line(rows: Sequence[Row]) -> Drawing:
+    names = [plain(row["line"] if row["role"] == "test" else f"{row['line']} ({row['role']})") for row in rows]
+    panel = drawing("average precision", "", 70 + 30 * len(rows), xaxis=UNIT, yaxis_autorange="reversed")
+    ap = np.array([row["ap"] for row in rows])
+    low, high = (np.array([row[f"ap_{end}"] for row in rows]) for end in ("low", "high"))
+    error = {"array": high - ap, "arrayminus": ap - low, "thickness": 2, "width": 0, "color": BLUE}
+    panel.add_scatter(x=ap, y=names, mode="markers", marker={"color": BLUE, "size": 9}, error_x=error, name="model")
+    for place, rival in enumerate(dict.fromkeys(name for row in rows for name in row["rivals"])):
+        colour, _, symbol = rival_style(place)
+        scores = [row["rivals"].get(rival, {}).get("ap", np.nan) for row in rows]
+        marker = {"color": colour, "symbol": symbol, "size": 8, "line": {"width": 2, "color": colour}}
+        panel.add_scatter(x=scores, y=names, mode="markers", marker=marker, name=plain(rival))
+    best = [row["bayes_ap"] for row in rows]
+    if np.isfinite(best).any():
+        star = {"color": RIVAL_COLOURS[2], "symbol": "star", "size": 9}
+        panel.add_scatter(x=best, y=names, mode="markers", marker=star, name="best possible")
+    tick = {"symbol": "line-ns", "size": 10, "line": {"width": 2, "color": GREY}}
+    panel.add_scatter(x=[row["prevalence"] for row in rows], y=names, mode="markers", marker=tick, name="prevalence")
+    return panel
 
 
-def _panels(predictions: pd.DataFrame, path: Path, draw: Callable[[Axes, pd.DataFrame], None]) -> None:
-    groups = dict(list(predictions.groupby(["quadrant", "line"], observed=True, sort=True)))
+def _curve(labels: NDArray[np.int8], scores: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Recall and precision from the first pair called on, at most `POINTS` of them, evenly in recall."""
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    # Its last point (recall 0, precision 1) is a convention, not a threshold; the list begins with all pairs called.
+    precision, recall = precision[-2::-1], recall[-2::-1]
+    first = np.searchsorted(recall, np.linspace(0, 1, POINTS - 1)).clip(max=len(recall) - 1)
+    kept = np.unique([*first, len(recall) - 1])
+    return recall[kept].astype(np.float32), precision[kept].astype(np.float32)
+
+
+def _thinned(length: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, length - 1, min(length, POINTS)).astype(np.int64))
+
+
+def _straight(panel: Drawing, x: Sequence[float], y: Sequence[float], name: str) -> None:
+    panel.add_scatter(x=x, y=y, mode="lines", line={"color": GREY, "width": 1}, name=name, hoverinfo="skip")
+
+
+def _panels(predictions: pd.DataFrame, draw: Callable[[pd.DataFrame], Drawing]) -> list[Plot]:
+    return [Plot(title, draw(group)) for title, group in _groups(predictions)]
+
+
+def _groups(predictions: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Title and pairs of each line and quadrant no training saw (all of them where there is no such line)."""
+    unseen = predictions["quadrant"].str.startswith("unseen_line")
+    groups = dict(list(predictions[unseen if unseen.any() else ~unseen].groupby(["quadrant", "line"], observed=True)))
     # Quadrants in the order of the tables, the test line before the validation line it may share a quadrant with.
     order = sorted(groups, key=lambda key: (QUADRANTS.index(key[0]), ROLES.index(groups[key]["role"].iloc[0]), key[1]))
-    columns = min(MOST_COLUMNS, len(order))
-    rows = -(-len(order) // columns)
-    width, height = PANEL_INCHES
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, (quadrant, line) in zip(grid, order, strict=False):
-            group = groups[quadrant, line]
-            draw(axes, group)
-            axes.set_title(f"{line} ({group['role'].iloc[0]}), {quadrant.replace('_', ' ')}", loc="left")
-        for axes in grid[len(order) :]:
-            axes.set_visible(False)
-        write_figure(figure, path)
+    for quadrant, line in order:
+        group = groups[quadrant, line]
+        yield f"{line} ({group['role'].iloc[0]}), {quadrant.replace('_', ' ')}", group

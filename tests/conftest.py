@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import browsers
+import network_hosts
 import pytest
-from network_hosts import what_is_missing
 
 PUBLIC = Path(__file__).resolve().parents[1] / "../shared/data/bengi"
 LEFT_OUT = pytest.StashKey[list[str]]()
@@ -21,7 +22,8 @@ def _public_files() -> str:
 
 
 NEEDS: dict[str, tuple[Callable[[], str], str]] = {
-    "cluster": (what_is_missing, "make test-cluster"),
+    "browser": (browsers.what_is_missing, "make test-browser"),
+    "cluster": (network_hosts.what_is_missing, "make test-cluster"),
     "real_data": (_public_files, "make test-real-data"),
 }
 """Per marker: what this machine lacks for its tests (empty: nothing), and the command that runs them."""

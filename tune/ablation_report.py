@@ -2,8 +2,9 @@
 
     python tune/ablation_report.py --ablation runs/NAME
 
-Writes runs.parquet (a row per run), table.md and differences.png, and prints the table. A variant stands beside what it
-is compared to, on the same folds, seeds and pairs; with it stand what every mechanism did in it. Nothing is trained.
+Writes report.html (one page for a browser), table.md and runs.parquet (a row per run), and prints the table. A variant
+stands beside what it is compared to, on the same folds, seeds and pairs; with it stand what every mechanism did in it.
+Nothing is trained.
 Cost: about 0.2 s per run, quadrant and 20,000 pairs.
 """
 

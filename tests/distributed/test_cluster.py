@@ -224,7 +224,7 @@ def test_run_trained_on_the_cluster_is_evaluated_where_the_shared_folder_is(
     cluster: Cluster, training: Training
 ) -> None:
     succeed(cluster.run(sys.executable, REPOSITORY / "distributed" / "evaluate.py", "--run", training.run))
-    assert "sim4" in (training.run / "report" / "report.md").read_text()
+    assert "sim4" in (training.run / "report" / "report.html").read_text()
 
 
 @pytest.mark.cluster

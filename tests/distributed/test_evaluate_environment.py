@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 from pathlib import Path
@@ -38,7 +39,7 @@ def told(run: Path, without: Path | None) -> tuple[dict[str, Any], str, str]:
     printed = io.StringIO()
     evaluate(run, run / "report", EvaluationSettings(draws=100), 60, Console(file=printed, width=140), without=without)
     content = json.loads((run / "report/report.json").read_text())
-    return content, (run / "report/report.md").read_text(), printed.getvalue()
+    return content, html.unescape((run / "report/report.html").read_text()), printed.getvalue()
 
 
 def test_beside_a_model_trained_without_environment_the_report_says_what_it_adds(store: Store, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -294,8 +295,7 @@ def test_a_report_says_what_became_of_every_prediction(store: Store, tmp_path: P
     assert {one["outcome"] for one in told} <= {"confirmed", "refuted", "not testable"}
     # 4 channels, 4 lines, two runs.
     assert told[0]["figures"]["gates"] == 32
-    page = (run / "report/report.md").read_text()
-    assert "## Verify" in page
+    page = html.unescape((run / "report/report.html").read_text())
     assert all(f"{one['requirement']} {one['outcome']}: {one['claim']}" in page for one in told)
 
 

@@ -1,8 +1,10 @@
 """Claims about the evaluation table, its alarms, the written report and the figures."""
 
+import html
 import io
 import json
 import math
+import re
 from dataclasses import asdict
 
 import numpy as np
@@ -14,7 +16,7 @@ from sklearn.metrics import average_precision_score, matthews_corrcoef
 
 from data_pipeline.errors import UserError
 from evaluation.calibration import Calibration
-from evaluation.figures import plot_training_curve
+from evaluation.figures import POINTS, precision_recall, training_curves
 from evaluation.findings import findings
 from evaluation.intervals import average_precision_draws, draw_clusters, interval
 from evaluation.quadrants import (
@@ -25,7 +27,9 @@ from evaluation.quadrants import (
     evaluate_lines,
     macro_rows,
 )
-from evaluation.report import FIGURES, RIVALS_PER_TABLE, build_report, render, strict, tables, write_report
+from evaluation.report import build_report, strict
+from evaluation.report_page import answer, write_report
+from evaluation.report_text import RIVALS_PER_TABLE, render, tables
 
 FEW = EvaluationSettings(draws=60)
 ROLE_OF_LINE = {"GM12878": "train", "HeLa": "train", "IMR90": "valid", "NHEK": "test", "a-long-name1": "test"}
@@ -193,10 +197,19 @@ def test_predictions_that_cannot_be_evaluated_are_refused_with_a_sentence(predic
         build_report(change(predictions), Calibration(), FEW)
 
 
+def curves(table):
+    return training_curves(table, {"Loss": ["total", "<immax>"], "Nothing": []})
+
+
 @pytest.fixture(scope="module")
-def written(predictions, report, tmp_path_factory):
+def recorded():
+    return pd.DataFrame({"step": range(3), "total": [1, np.nan, 2], "<immax>": range(3), "phase": ["a"] * 3})
+
+
+@pytest.fixture(scope="module")
+def written(predictions, report, recorded, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "report"
-    write_report(report, predictions[predictions["line"] == "NHEK"], folder, more_figures={"Training": "curve.png"})
+    write_report(report, predictions, folder, [curves(recorded)])
     return folder
 
 
@@ -208,21 +221,70 @@ def test_report_json_is_strict_and_round_trips(predictions, report, written):
     assert Calibration.from_dict(content["calibration"]) == calibrate_on_validation(predictions)
 
 
-def test_markdown_and_figures_are_written_and_linked(written):
-    text = (written / "report.md").read_text()
-    for name in FIGURES.values():
-        assert f"({name})" in text
-        assert (written / name).read_bytes().startswith(b"\x89PNG")
-        assert (written / name).stat().st_size > 10_000
-    assert "![Training](curve.png)" in text
-    assert "| test | unseen/unseen | NHEK | 240 |" in text
+def test_the_page_holds_every_figure_and_table_of_the_report_and_nothing_lies_beside_it(report, written):
+    text = html.unescape((written / "report.html").read_text())
+    names = re.findall(r'<figure id="figure-([a-z-]+)"', text)
+    assert names == ["average-precision", "precision-recall", "reliability", "scores", "training"]
+    assert "baseline other left out: the store holds no tea leaves" in text.lower()
+    cells = {cell for table in tables(report) for row in table.rows for cell in row}
+    assert cells - set(re.findall(r"<td[^>]*>([^<]*)</td>", text)) == set()
+    assert {file.name for file in written.iterdir()} == {"report.html", "report.json"}
 
 
-@pytest.mark.parametrize("panels", [None, {"loss": ["total", "immax"]}])
-def test_training_curve_is_drawn_with_gaps_and_text_columns_in_the_table(panels, tmp_path):
-    table = pd.DataFrame({"step": range(3), "total": [1, np.nan, 2], "immax": range(3), "phase": ["a"] * 3})
-    plot_training_curve(table, tmp_path / "curve.png", panels)
-    assert (tmp_path / "curve.png").stat().st_size > 10_000
+def test_the_same_report_gives_the_same_page(predictions, report, recorded, written, tmp_path):
+    write_report(report, predictions, tmp_path, [curves(recorded)])
+    assert (tmp_path / "report.html").read_bytes() == (written / "report.html").read_bytes()
+
+
+def test_the_page_opens_with_how_well_against_whom_and_how_far_to_trust_it(report):
+    how_well, against, trust = answer(report)
+    macro = next(row for row in report.macro if (row["role"], row["quadrant"]) == ("test", QUADRANTS[0]))
+    best = max(macro["rivals"], key=lambda name: macro["rivals"][name]["ap"])
+    assert how_well.startswith("On 2 lines no training saw")
+    assert f"average precision is {macro['ap']:.3f}".replace("0.", ".") in how_well
+    assert f"'{best}', has {macro['rivals'][best]['ap']:.3f}".replace("0.", ".") in against
+    assert f"off by {macro['ece_after']:.3f}".replace("0.", ".") in trust
+    assert trust.endswith("which is to be read first." if len(report.findings) == 1 else "no alarm fired.")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "meaning"),
+    [
+        (0.1, 0.3, "not chance"),
+        (-0.3, -0.1, "the rival is better"),
+        (-0.1, 0.3, "does not tell the two apart"),
+        (math.nan, math.nan, "too few lines or clusters"),
+    ],
+)
+def test_a_lead_is_told_with_what_its_interval_allows(predictions, low, high, meaning):
+    one = build_report(predictions[predictions["line"] != "a-long-name1"], Calibration(), FEW)
+    for rival in find(one.lines, "NHEK")["rivals"].values():
+        rival.update(low=low, high=high)
+    assert meaning in answer(one)[1]
+
+
+def test_a_page_of_a_test_line_that_cannot_be_judged_says_so(predictions, tmp_path):
+    one_class = predictions.assign(label=np.where(predictions["role"] == "test", 0, predictions["label"]))
+    made = build_report(one_class, Calibration(), FEW)
+    write_report(made, one_class, tmp_path)
+    assert "No test line could be judged" in (tmp_path / "report.html").read_text()
+
+
+def test_a_precision_recall_curve_is_thinned_and_keeps_its_ends(predictions):
+    group = predictions[(predictions["line"] == "NHEK") & (predictions["quadrant"] == QUADRANTS[0])]
+    many = pd.concat([group] * 20, ignore_index=True)
+    many["logit"] += np.linspace(0, 1e-6, len(many))  # no ties
+    curve = precision_recall(many).plots[0].drawing.data[0]
+    assert len(curve.x) <= POINTS
+    assert curve.x[-1] == 1.0
+    assert curve.y[-1] == pytest.approx(many["label"].mean())
+    assert curve.x[0] == pytest.approx(1 / many["label"].sum())
+
+
+def test_training_curves_skip_gaps_and_panels_without_columns(recorded):
+    (plot,) = curves(recorded).plots
+    assert [list(trace.x) for trace in plot.drawing.data] == [[0, 2], [0, 1, 2]]
+    assert plot.drawing.data[1].name == "&lt;immax&gt;"
 
 
 def test_console_tables_fit_140_columns_and_cut_nothing(report):

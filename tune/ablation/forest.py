@@ -1,55 +1,87 @@
 """The forest plot of an ablation: every variant's paired difference with its intervals, one panel per quadrant.
 
-A thick bar is the t-interval over runs, a thin one the cluster bootstrap; dots are the test lines. Styles are those of
-evaluation/figures.py. Cost: a second.
+A thick bar is the t-interval over runs, a thin one the cluster bootstrap; small marks are the test lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+import textwrap
+from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from plotly.graph_objects import Figure as Drawing
 
-from evaluation import BLUE, GREY, PANEL_INCHES, RIVAL_COLOURS, STYLE, write_figure
+from evaluation.page import BLUE, GREY, RIVAL_COLOURS, Figure, Plot, drawing, plain
 from tune.ablation.comparison import Comparison
+from tune.ablation.contrasts import Contrast
+from tune.ablation.variants import DEFAULT
+
+LONGEST = 22
+"""Letters of a name on one line: more would leave a narrow panel no room for the bars."""
 
 
-def plot_differences(comparisons: Mapping[str, list[Comparison]], path: Path) -> None:
-    """Draw the variants that were compared with something, from the top in the order of the table."""
-    drawn = {quadrant: rows for quadrant, rows in comparisons.items() if any(row.difference.runs for row in rows)}
-    names = [row for row in next(iter(drawn.values())) if any(_has(rows, row.name) for rows in drawn.values())]
-    width = PANEL_INCHES[0]
-    with mpl.rc_context(STYLE):
-        size = (width * len(drawn) + 1.8, 0.6 + 0.19 * max(len(names), 3))
-        figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(1, len(drawn), squeeze=False, sharey=True)[0]
-        for axes, (quadrant, rows) in zip(panels, drawn.items(), strict=True):
-            places = {row.name: place for place, row in enumerate(names)}
-            for row in rows:
-                if row.difference.runs:
-                    _draw(axes, places[row.name], row)
-            axes.axvline(0.0, color=GREY, lw=0.8)
-            axes.set_title(quadrant.replace("_", " "), loc="left")
-            axes.set_xlabel("difference in average precision")
-        labels = [row.name if row.against == "default" else f"{row.name} (to {row.against})" for row in names]
-        panels[0].set_yticks(range(len(names)), labels)
-        panels[0].set_ylim(len(names) - 0.5, -0.5)
-        write_figure(figure, path)
+def forest(comparisons: Mapping[str, list[Comparison]]) -> Figure:
+    """The variants that were compared with something, from the top in the order of the table."""
+    drawn = {key: [row for row in rows if row.difference.runs] for key, rows in comparisons.items()}
+    return Figure(
+        name="differences",
+        title="Differences in average precision",
+        plots=[Plot(quadrant.replace("_", " "), _panel(rows)) for quadrant, rows in drawn.items() if rows],
+        reads="To the right of zero a variant is better than what it is compared to, to the left it is worse. Trust a "
+        "difference where both bars keep clear of zero; orange marks far apart are lines that disagree.",
+        alt="Paired difference in average precision of every variant, with two intervals and its test lines.",
+        wide=True,
+    )
 
 
-def _has(rows: list[Comparison], name: str) -> bool:
-    return any(row.name == name and row.difference.runs for row in rows)
+def _panel(rows: Sequence[Comparison]) -> Drawing:
+    names = [_label(row) for row in rows]
+    most = max(name.count("<br>") for name in names) + 1
+    panel = drawing("difference in AP", "", 70 + (10 + 14 * most) * len(rows))
+    panel.update_layout(
+        xaxis={"zeroline": True, "zerolinewidth": 2},
+        yaxis={"autorange": "reversed", "tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": names},
+    )
+    contrasts = [row.difference for row in rows]
+    colour = RIVAL_COLOURS[0]
+    lines = [(value, place) for place, own in enumerate(contrasts) for value, _, _ in own.lines.values()]
+    _intervals(panel, contrasts, "95 % t-interval over runs", 6, [own.over_runs for own in contrasts])
+    _intervals(panel, contrasts, "95 % cluster bootstrap", 1.5, [own.bootstrap for own in contrasts])
+    panel.add_scatter(
+        x=[own.mean for own in contrasts],
+        y=list(range(len(rows))),
+        mode="markers",
+        marker={"color": BLUE, "size": 8, "line": {"width": 1, "color": GREY}},
+        name="mean",
+        text=[plain(row.name) for row in rows],
+    )
+    panel.add_scatter(
+        x=[value for value, _ in lines],
+        y=[place for _, place in lines],
+        mode="markers",
+        marker={"size": 12, "symbol": "line-ns", "line": {"width": 2, "color": colour}},
+        name="test lines",
+        text=[plain(line) for own in contrasts for line in own.lines],
+    )
+    return panel
 
 
-def _draw(axes: Axes, place: int, row: Comparison) -> None:
-    found = row.difference
-    for bounds, width in ((found.over_runs, 2.6), (found.bootstrap, 0.9)):
-        if np.isfinite(bounds).all():
-            axes.plot(bounds, [place, place], color=BLUE, lw=width, solid_capstyle="butt", alpha=0.8)
-    lines = [value for value, _, _ in found.lines.values()]
-    axes.scatter(lines, [place] * len(lines), s=6, color=RIVAL_COLOURS[0], zorder=3)
-    axes.scatter([found.mean], [place], s=14, color=BLUE, zorder=4)
+def _intervals(
+    panel: Drawing, contrasts: Sequence[Contrast], name: str, width: float, bounds: Sequence[tuple[float, float]]
+) -> None:
+    """A bar per contrast whose bounds exist; nothing where none has any."""
+    known = [place for place, (low, high) in enumerate(bounds) if np.isfinite([low, high]).all()]
+    if known:
+        x, y = [], []
+        for place in known:
+            x += [*bounds[place], None]
+            y += [place, place, None]
+        style = {"line": {"color": BLUE, "width": width}, "opacity": 0.55 if width > 2 else 1}
+        panel.add_scatter(x=x, y=y, mode="lines", name=name, hoverinfo="skip", **style)
+
+
+def _label(row: Comparison) -> str:
+    lines = textwrap.wrap(row.name, LONGEST)
+    if row.against != DEFAULT:
+        lines += textwrap.wrap(f"to {row.against}", LONGEST)
+    return "<br>".join(map(plain, lines))

@@ -3,7 +3,7 @@
     RUNS/NAME/ablation.json      store, base settings, variants, folds, seeds, versions
     RUNS/NAME/runs/              one run per variant, fold and seed, as distributed/run_folder/runs.py describes
     RUNS/NAME/outcomes/          how each run ended (JSON) and its predictions (parquet): all that the report reads
-    RUNS/NAME/runs.parquet, table.md, differences.png
+    RUNS/NAME/report.html, table.md, runs.parquet
 
 An ablation that is resumed may have more variants, folds and seeds, or fewer; what its runs share, and what a variant
 of a given name is, must be what it was.

@@ -2,8 +2,9 @@
 
     python tune/ablation_report.py --ablation runs/NAME
 
-Writes runs.parquet (a row per run), table.md and differences.png, and prints the table. A variant stands beside what it
-is compared to, on the same folds, seeds and pairs; with it stand what every mechanism did in it. Nothing is trained.
+Writes report.html (one page for a browser), table.md and runs.parquet (a row per run), and prints the table. A variant
+stands beside what it is compared to, on the same folds, seeds and pairs; with it stand what every mechanism did in it.
+Nothing is trained.
 Cost: about 0.2 s per run, quadrant and 20,000 pairs.
 """
 
@@ -22,14 +23,15 @@ from rich.console import Console
 from data_pipeline.durable import write_durably
 from data_pipeline.errors import UserError
 from evaluation import QUADRANTS, strict
+from evaluation.page import write_page
+from tune.ablation.ablation_page import ablation_page
 from tune.ablation.comparison import AblationReport, Look, compare, conduct, mean
 from tune.ablation.contrasts import Judged, judged
-from tune.ablation.forest import plot_differences
 from tune.ablation.identity import OUTCOMES, AblationRecord, read_ablation, read_outcomes
 from tune.ablation.run import Outcome
 from tune.ablation.tables import print_tables, write_markdown
 
-TABLE, CONTENT, FIGURE = "runs.parquet", "comparison.json", "differences.png"
+TABLE, CONTENT, PAGE = "runs.parquet", "comparison.json", "report.html"
 UNSEEN = tuple(quadrant for quadrant in QUADRANTS if quadrant.startswith("unseen_line"))
 """Quadrants of a test line, the question of the product first."""
 
@@ -77,17 +79,16 @@ def build(folder: Path, draws: int = 1000) -> AblationReport:
 
 
 def hand_out(folder: Path, console: Console, draws: int = 1000) -> AblationReport:
-    """Write table, runs, figure and `comparison.json` into `folder`, print the table, and return the report."""
+    """Write page, table, runs and `comparison.json` into `folder`, print the table, and return the report."""
     report = build(folder, draws)
     write_runs(folder, report.record)
-    if any(item.difference.runs for item in report.comparisons[UNSEEN[0]]):
-        plot_differences(report.comparisons, folder / FIGURE)
-    write_markdown(report, folder, FIGURE if (folder / FIGURE).is_file() else None)
+    write_markdown(report, folder)
+    write_page(ablation_page(report, folder.name), folder / PAGE)
     content = {"comparisons": {key: [asdict(item) for item in items] for key, items in report.comparisons.items()},
                "conduct": [asdict(item) for item in report.conduct], "bayes": report.bayes}  # fmt: skip
     write_durably(folder / CONTENT, json.dumps(strict(content), indent=1, allow_nan=False).encode())
     print_tables(report, console)
-    console.print(f"table      {folder / 'table.md'}")
+    console.print(f"report     {folder / PAGE}")
     return report
 
 

@@ -1,4 +1,4 @@
-"""The tables of an ablation as text, for the terminal and for Markdown alike."""
+"""The tables of an ablation, for the terminal, for Markdown and for the page alike."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Grid
 
 from data_pipeline.durable import write_durably
-from evaluation import TextTable
+from evaluation.page import Table
 from tune.ablation.comparison import AblationReport, Comparison, Conduct
 from tune.ablation.contrasts import Contrast
 
 MARKDOWN = "table.md"
-LEFT = ("variant", "gradient shares", "alarms in runs", "what is different")
+WORDS = ("variant", "to", "gradient shares", "alarms in runs", "what is different")
 """Columns of words."""
 
 
-def tables(report: AblationReport) -> list[TextTable]:
+def tables(report: AblationReport) -> list[Table]:
     """Differences per quadrant, what the mechanisms did, and differences per line."""
     made = []
     for quadrant, rows in report.comparisons.items():
@@ -50,9 +50,6 @@ def notes(report: AblationReport) -> Iterator[str]:
     )
     if math.isfinite(report.bayes):
         yield f"the best possible average precision on these lines is {report.bayes:.3f} (all pairs of a line)"
-    for row in next(iter(report.comparisons.values())):
-        if row.same:
-            yield f"IN NAME ONLY: {row.name} has the logits of {row.against} in every run"
     for own in report.conduct:
         if math.isfinite(own.against_theorem):
             yield (
@@ -62,39 +59,49 @@ def notes(report: AblationReport) -> Iterator[str]:
     for variant in record.variants:
         if variant.left_out:
             yield f"left out: {variant.name}, {variant.left_out}"
-    for _, run in runs[runs["state"] == "failed"].iterrows():
+
+
+def idle(report: AblationReport) -> Iterator[str]:
+    """The rows that show nothing."""
+    for row in next(iter(report.comparisons.values())):
+        if row.same:
+            yield f"IN NAME ONLY: {row.name} has the logits of {row.against} in every run"
+
+
+def failed(report: AblationReport) -> Iterator[str]:
+    """The runs that are missing, and why."""
+    for _, run in report.runs[report.runs["state"] == "failed"].iterrows():
         yield f"failed: {run['run']}, {run['reason']}"
 
 
-def write_markdown(report: AblationReport, folder: Path, figure: str | None) -> None:
-    """Write table.md, with `figure` linked at its end."""
-    parts = [f"# Ablation {folder.name}", "\n".join(f"- {sentence}" for sentence in notes(report))]
+def write_markdown(report: AblationReport, folder: Path) -> None:
+    """Write table.md."""
+    said = "\n".join(f"- {sentence}" for sentence in (*notes(report), *idle(report), *failed(report)))
+    parts = [f"# Ablation {folder.name}", said]
     for table in tables(report):
         lines = [table.columns, ["---"] * len(table.columns), *table.rows]
         body = "\n".join(
             "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines
         )
         parts += [f"## {table.title}", body]
-    if figure:
-        parts.append(f"![paired differences]({figure})")
     write_durably(folder / MARKDOWN, ("\n\n".join(parts) + "\n").encode())
 
 
 def print_tables(report: AblationReport, console: Console) -> None:
     """Print tables and sentences; descriptions are for the file."""
     for table in tables(report):
-        grid = Table(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+        grid = Grid(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
         shown = [index for index, column in enumerate(table.columns) if column != "what is different"]
         for index in shown:
-            grid.add_column(table.columns[index], justify="left" if table.columns[index] in LEFT else "right")
+            grid.add_column(table.columns[index], justify="left" if table.columns[index] in table.words else "right")
         for row in table.rows:
             grid.add_row(*(row[index] for index in shown))
         console.print(grid)
-    for sentence in notes(report):
+    for sentence in (*notes(report), *idle(report), *failed(report)):
         console.print(f"- {sentence}", markup=False, highlight=False)
 
 
-def _differences(title: str, rows: list[Comparison]) -> TextTable:
+def _differences(title: str, rows: list[Comparison]) -> Table:
     columns = ["variant", "to", "runs", "macro AP", "difference", "over U_I only", "over wrong line's support"]
     cells = [
         [
@@ -108,20 +115,25 @@ def _differences(title: str, rows: list[Comparison]) -> TextTable:
         ]
         for row in rows
     ]
-    return TextTable(title, columns, cells)
+    reads = (
+        "Read a difference with the wider of its intervals: t[] says whether it will hold with another line or seed, "
+        "b[] whether these pairs suffice to see it."
+    )
+    return Table(title, columns, cells, WORDS, reads)
 
 
-def _conduct(report: AblationReport) -> TextTable:
+def _conduct(report: AblationReport) -> Table:
     described = {variant.name: variant.description for variant in report.record.variants}
     columns = ["variant", "gradient shares", "gates sd", "alarms in runs", "seconds", "what is different"]
     cells = [
         [own.name, _shares(own), number(own.gate_sd), _alarms(own), _seconds(own.seconds), described[own.name]]
         for own in report.conduct
     ]
-    return TextTable("What the mechanisms did", columns, cells)
+    reads = "A loss term with a gradient share near 0 was there and drowned: its row says nothing about the term."
+    return Table("What the mechanisms did", columns, cells, WORDS, reads)
 
 
-def _lines(title: str, rows: list[Comparison]) -> TextTable:
+def _lines(title: str, rows: list[Comparison]) -> Table:
     lines = list(dict.fromkeys(line for row in rows for line in row.difference.lines))
     cells = []
     for row in rows:
@@ -129,7 +141,8 @@ def _lines(title: str, rows: list[Comparison]) -> TextTable:
             known = {line: f"{number(value, '+')} {between(low, high)}".rstrip()
                      for line, (value, low, high) in row.difference.lines.items()}  # fmt: skip
             cells.append([row.name, *(known.get(line, "-") for line in lines)])
-    return TextTable(title, ["variant", *lines], cells)
+    reads = "A difference that one line alone shows is that line's; brackets are its cluster-bootstrap intervals."
+    return Table(title, ["variant", *lines], cells, WORDS[:1], reads)
 
 
 def _with_intervals(contrast: Contrast) -> str:

@@ -118,13 +118,15 @@ def test_there_is_a_report_before_the_first_run_ends(tmp_path: Path) -> None:
     report = hand_out(folder, Console(quiet=True), DRAWS)
     assert set(report.runs["state"]) == {"waiting"}
     assert "8 waiting" in (folder / "table.md").read_text()
-    assert not (folder / "differences.png").exists()
+    page = (folder / "report.html").read_text()
+    assert "No run of the base settings is complete yet." in page
+    assert "figure-differences" not in page
 
 
 def test_the_report_is_made_again_from_the_folder_alone(tmp_path: Path) -> None:
     folder = ablation(tmp_path / "one", record(variant("weak")), {"default": 1.0, "weak": 0.3})
     hand_out(folder, Console(quiet=True), DRAWS)
-    names = ("table.md", "comparison.json", "runs.parquet", "differences.png")
+    names = ("table.md", "comparison.json", "runs.parquet", "report.html")
     before = {name: (folder / name).read_bytes() for name in names}
     hand_out(folder, Console(quiet=True), DRAWS)
     assert {name: (folder / name).read_bytes() for name in names} == before

@@ -60,7 +60,7 @@ def test_one_command_trains_judges_and_compares(finished: tuple[Path, str]) -> N
     assert alone["right/unseen_chrom"] == pytest.approx(alone["wrong/unseen_chrom"], abs=1e-3)
     assert "left out: signals-off, the store has no signals" in printed
     assert "2 complete" in printed
-    assert {"table.md", "differences.png", "comparison.json"} <= {file.name for file in (folder / "runs/one").iterdir()}
+    assert {"table.md", "report.html", "comparison.json"} <= {file.name for file in (folder / "runs/one").iterdir()}
 
 
 def test_a_run_of_an_ablation_is_judged_under_its_own_and_under_wrong_supports(finished: tuple[Path, str]) -> None:

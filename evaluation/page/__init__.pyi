@@ -1,0 +1,16 @@
+from .parts import Callout as Callout
+from .parts import Figure as Figure
+from .parts import Page as Page
+from .parts import Part as Part
+from .parts import Plot as Plot
+from .parts import Points as Points
+from .parts import Section as Section
+from .parts import Table as Table
+from .plots import BLUE as BLUE
+from .plots import GREY as GREY
+from .plots import RIVAL_COLOURS as RIVAL_COLOURS
+from .plots import UNIT as UNIT
+from .plots import drawing as drawing
+from .plots import plain as plain
+from .plots import rival_style as rival_style
+from .writing import write_page as write_page
