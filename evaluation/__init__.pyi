@@ -1,3 +1,4 @@
+from .alarms import DROWNED as DROWNED
 from .alarms import EPOCH_ALARMS as EPOCH_ALARMS
 from .alarms import STEP_ALARMS as STEP_ALARMS
 from .alarms import Alarm as Alarm

@@ -1,0 +1,6 @@
+"""From the table of a search to the region in which its settings generalise, with intervals for all that is said."""
+
+import lazy_loader
+
+# What __init__.pyi names, each imported when it is first asked for: a command must not wait for what it does not use.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
