@@ -1,0 +1,2 @@
+from .answer import RegionReport as RegionReport
+from .answer import analyse as analyse

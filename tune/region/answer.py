@@ -226,9 +226,7 @@ def _best_trial(design: Design, surrogate: Surrogate, places: Places) -> BestTri
     )
 
 
-def _gain(
-    design: Design, surrogate: Surrogate, places: Places, base: Mapping[str, Any]
-) -> tuple[Estimate, str]:
+def _gain(design: Design, surrogate: Surrogate, places: Places, base: Mapping[str, Any]) -> tuple[Estimate, str]:
     if missing := [key for key in design.axes if base.get(key) is None]:
         return UNKNOWN, f"the default of {missing[0]} is not known"
     at = np.array([unit_of(design.space[key], base[key]) for key in design.axes])

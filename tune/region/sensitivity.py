@@ -86,7 +86,9 @@ class Sensitivity:
     """Why there is no PED-ANOVA; empty where there is."""
 
 
-def sobol_indices(response: Callable[[Floats], Floats], axes: int, sample: int = SAMPLE, seed: int = 0) -> list[Indices]:
+def sobol_indices(
+    response: Callable[[Floats], Floats], axes: int, sample: int = SAMPLE, seed: int = 0
+) -> list[Indices]:
     """Indices of each response over the unit box, by Saltelli's design on a scrambled Sobol sequence.
 
     `response` takes positions (M, axes) and returns (M,) for one response or (J, M) for J of them. `sample` is a power
@@ -112,7 +114,9 @@ def sensitivity(design: Design, surrogate: Surrogate, inside: NDArray[np.bool_],
     importance, why = ped_anova(design, int(inside.sum()))
     axes = len(design.axes)
     if not surrogate.drawn:
-        return Sensitivity([], [], "the response is exactly flat, so there is no variance to share out", importance, why)
+        return Sensitivity(
+            [], [], "the response is exactly flat, so there is no variance to share out", importance, why
+        )
     drawn = sobol_indices(surrogate.draws, axes, SAMPLE // 2, seed)
     (found,) = sobol_indices(surrogate.mean, axes, SAMPLE, seed)
     first, total, pairs = (np.array([getattr(own, name) for own in drawn]) for name in ("first", "total", "pairs"))
@@ -136,9 +140,7 @@ def ped_anova(design: Design, inside: int) -> tuple[dict[str, float] | None, str
     if np.ptp(design.macro) == 0:
         return None, "all points score the same, so none is better"
     share = inside / len(design.points)
-    evaluator = PedAnovaImportanceEvaluator(
-        target_quantile=share / 2, region_quantile=share, evaluate_on_local=True
-    )
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=share / 2, region_quantile=share, evaluate_on_local=True)
     found = evaluator.evaluate(_study(design))
     whole = sum(found.values())
     if whole <= 0:

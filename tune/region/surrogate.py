@@ -30,8 +30,8 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, Whi
 
 from tune.region.design import Design
 from tune.region.kernels import LENGTHS, AdditiveMatern
-from tune.region.variation import PointNoise, point_noise
 from tune.region.slices import slice_sample
+from tune.region.variation import PointNoise, point_noise
 
 Floats = NDArray[np.float64]
 AMPLITUDES, NOISES = (1e-4, 1e3), (1e-6, 1.5)
@@ -174,7 +174,9 @@ def _of_few_lines(model: GaussianProcessRegressor, factor: float) -> Kernel:
     return ConstantKernel(variance, "fixed") * Matern(own.k2.length_scale, "fixed", nu=2.5)
 
 
-def _hyperparameters(points: Floats, scores: Floats, shared: Kernel | None, noise: PointNoise, seed: int) -> list[Kernel]:
+def _hyperparameters(
+    points: Floats, scores: Floats, shared: Kernel | None, noise: PointNoise, seed: int
+) -> list[Kernel]:
     """KERNELS draws of the kernel of all that is in the macro score: constant, curves and surface, noise, lines.
 
     Priors: log-uniform variances, log-normal length scales that grow with the root of D (Hvarfner et al. 2024,
@@ -189,7 +191,9 @@ def _hyperparameters(points: Floats, scores: Floats, shared: Kernel | None, nois
     width = np.sqrt(2.0 / noise.freedom) if known else np.inf
 
     def log_density(theta: Floats) -> float:
-        prior = -0.5 * float((((theta[2:-1] - centre) / np.sqrt(3)) ** 2).sum() + ((theta[-1] - np.log(level)) / width) ** 2)
+        prior = -0.5 * float(
+            (((theta[2:-1] - centre) / np.sqrt(3)) ** 2).sum() + ((theta[-1] - np.log(level)) / width) ** 2
+        )
         return float(model.log_marginal_likelihood(theta, clone_kernel=False)) + prior
 
     rng = np.random.default_rng(seed)
