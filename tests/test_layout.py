@@ -44,6 +44,15 @@ ARROWS = {
         "balancing parameters",
         "objective",
     ),
+    "evaluation": (
+        "settings metrics intervals geometry alarms page",
+        "calibration scoring baselines leakage",
+        "quadrants line_views falsifiable",
+        "findings figures epoch_end",
+        "report",
+        "report_text",
+        "report_page",
+    ),
     "distributed": (
         "exchange hangs local_ray process_group monitoring",
         "failures settings",
