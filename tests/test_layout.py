@@ -54,7 +54,7 @@ ARROWS = {
         "report_page",
     ),
     "distributed": (
-        "exchange hangs local_ray process_group monitoring",
+        "desk exchange hangs local_ray process_group monitoring",
         "failures settings",
         "assembly cluster engine",
         "run_folder",

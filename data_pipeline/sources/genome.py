@@ -194,8 +194,8 @@ def _past_line_ends(file: Path, block: bytes, final: bool = False) -> bytes:
     """
     if re.search(rb"\r[^\n]", block) or (final and block.endswith(b"\r")):
         raise UserError(
-            f"{file} has a line that ends in a carriage return alone, or is damaged: save it with the line ends of Unix "
-            "(LF) or Windows (CRLF)"
+            f"{file} has a line that ends in a carriage return alone, or is damaged: save it with the line ends of "
+            "Unix (LF) or Windows (CRLF)"
         )
     return b"\r" if block.endswith(b"\r") else b""
 
