@@ -215,7 +215,7 @@ def _declared(key: str) -> BaseDistribution:
     declared = search_range(RunSettings, key)
     if declared is None:
         raise UserError(
-            f"'{key}' declares no range to search: give low and high, or choices (docs/search.md lists those that do)"
+            f"'{key}' declares no range to search: give low and high, or choices (docs/settings.md says which do)"
         )
     return range_of(key, ParameterSettings.model_validate(declared))
 
