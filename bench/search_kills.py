@@ -4,7 +4,7 @@
 
 A search of real, short trainings on a small simulated store, one trial at a time, so that its trials are a function of
 their number. Once it runs to its end; then it is begun again in another folder, and at moments drawn at random
-everything it started (driver, Ray, workers) is killed with SIGKILL, and it goes on with --resume. In the end every trial
+everything it started (driver, Ray, workers) is killed with SIGKILL, and it goes on with --resume. In the end each trial
 must be there once, with the very scores of the undisturbed search, no run of a finished trial may have been touched
 again, and the region must be the same. Cost: some ten minutes of two cores.
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from distributed.settings import RunSettings
-from tune.findings import point_of
+from tune.findings import point_of, recommended_point, region_of
 from tune.search_space import SearchStudy, printed_table, ranked, trial_table, write_preset
 
 
