@@ -1,0 +1,2 @@
+from .answer import Landscape as Landscape
+from .answer import analyse as analyse
