@@ -5,7 +5,7 @@
 A repeat is a search of 64 Sobol points over five log axes, five lines with large offsets and answers of their own
 (random slopes), two seeds with noise .01. Three responses that an unseen line can expect:
 
-    plateau   flat inside a box, falling with the squared distance from its walls; two axes' walls multiply, two are inert
+    plateau   flat inside a box, falling with the squared distance from its walls; two axes multiply, two are inert
     dome      the same walls from a single point
     flat      nothing but noise
 
@@ -99,7 +99,7 @@ def search(shape: str, repeat: int) -> tuple[Any, dict[str, Any], list[str]]:
 
     rng = np.random.default_rng(repeat)
     at = qmc.Sobol(len(WALLS), scramble=True, rng=repeat).random(POINTS)
-    keys = [f"objective.terms.t{axis}.weight" for axis in range(len(WALLS))]
+    keys = [f"t{axis}" for axis in range(len(WALLS))]
     lines = [f"line{line}" for line in range(LINES)]
     table = pd.DataFrame(BOX[0] * (BOX[1] / BOX[0]) ** at, columns=keys)
     table.insert(0, "number", range(POINTS))
@@ -141,7 +141,7 @@ def judge(shape: str, land: Landscape) -> dict[str, Any]:
     }
     if shape != "flat":
         rows = {row.key: row for row in land.sensitivity.axes}
-        own_rows = [rows[f"objective.terms.t{axis}.weight"] for axis in range(len(WALLS))]
+        own_rows = [rows[f"t{axis}"] for axis in range(len(WALLS))]
         for name, truths in zip(("first", "total"), indices(shape), strict=True):
             pairs = zip((getattr(row, name) for row in own_rows), truths, strict=True)
             found[name] = [bool(one.low - NEAR <= truth <= one.high + NEAR) for one, truth in pairs]

@@ -2,9 +2,9 @@
 
     k(x, x') = a sum_k matern(|x_k - x'_k| / l_k) + i matern(||(x - x') / l||)        (Matern 5/2, shared length scales)
 
-With tens of points in five axes a surface of all axes alone sees a dome where there is a plateau: its top comes out
-two tolerances too high and the region a tenth of its size (bench/region_recovery.py, `surface`). A curve per axis
-has all points to itself (Duvenaud et al. 2011, arXiv:1112.4394).
+With tens of points in five axes a surface of all axes alone sees a dome where there is a plateau. A curve per axis has
+all points to itself (Duvenaud et al. 2011, arXiv:1112.4394): on the plateau of bench/region_recovery.py the left-out R2
+rose from .90 to .96 and the root mean square error fell from .0058 to .0049, of which .0035 are the lines'.
 """
 
 from __future__ import annotations

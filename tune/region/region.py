@@ -16,8 +16,8 @@ Three deviations from algorithms.md 11, measured by bench/region_recovery.py on 
 - The rule of each point by its own lines, mean_f d_f <= sd_f(d) / sqrt(F), is reported as `raw_share` and not used. It
   asks a t statistic of F - 1 degrees of freedom to be below 1, whatever the size of d, so that a flat response loses
   a fifth of its points and more, because the best point is also the luckiest.
-- S_.5 = {pi >= 1/2} is reported as `half_volume` and not used. The height of x* is an estimate chosen for being high, by
-  about as much as the surrogate errs; without allowing for that error S_.5 has a fraction of the true volume.
+- S_.5 = {pi >= 1/2} is reported as `half_volume` and not used. The height of x* is an estimate chosen for being high,
+  by about as much as the surrogate errs; without room for that error S_.5 has a fraction of the true volume.
 - max f inside pi is the maximum of every draw, which rises further with what is not known; it is `strict_volume`.
 """
 

@@ -26,7 +26,7 @@ from tune.region.estimates import Estimate, estimate, over_lines
 from tune.region.surrogate import Surrogate
 
 Floats = NDArray[np.float64]
-SAMPLE = 512
+SAMPLE = 256
 """Base points of the Saltelli design; it has 2 D + 2 times as many."""
 FEWEST_ABOVE = 5
 """Points that PED-ANOVA needs among the good ones (Optuna's documentation)."""
@@ -118,7 +118,7 @@ def sensitivity(design: Design, surrogate: Surrogate, inside: NDArray[np.bool_],
             [], [], "the response is exactly flat, so there is no variance to share out", importance, why
         )
     (found,) = sobol_indices(surrogate.mean, axes, SAMPLE, seed)
-    drawn = sobol_indices(surrogate.draws, axes, SAMPLE // 4, seed)
+    drawn = sobol_indices(surrogate.draws, axes, SAMPLE // 2, seed)
     without = sobol_indices(surrogate.without_each_line, axes, SAMPLE, seed)
 
     def own(name: str, *at: int) -> Estimate:

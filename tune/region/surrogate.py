@@ -5,13 +5,13 @@ Model, per validation line f and seed s at the point x (algorithms.md 11, made h
     y_fs(x) = o_f + m(x) + g_f(x) + e_fs(x)
 
 m is the response that an unseen line can expect, o_f the offset of a line, g_f what the line answers in its own way, e
-the noise of a training. m and g have the Matern 5/2 kernel of `kernels.py`. That of g is fitted on the deviations of the
-lines from their mean and shared by them; it enters the posterior of m divided by F, so few lines give wide intervals where
-lines disagree, and offsets, however large, cancel. The noise is measured between seeds where there are two or more.
-The hyper-parameters of m are not maximised but sampled (slice sampling of scikit-learn's marginal likelihood under the
-priors below): with tens of points a single best length scale is far too sure, and intervals from it miss the truth.
-The posterior is kept as functions drawn from it (Matheron's rule with random Fourier features: Wilson et al. 2020,
-arXiv:2002.09309), so that regions, curves and Sobol indices are all read off the same draws.
+the noise of a training. m and g have the Matern 5/2 kernel of `kernels.py`. That of g is fitted on the deviations of
+the lines from their mean and shared by them; it enters the posterior of m divided by F, so few lines give wide
+intervals where lines disagree, and offsets, however large, cancel. The noise is measured between seeds where there are
+two or more. The hyper-parameters of m are not maximised but sampled (slice sampling of scikit-learn's marginal
+likelihood under the priors below): with tens of points a single best length scale is far too sure, and intervals from
+it miss the truth. The posterior is kept as functions drawn from it (Matheron's rule with random Fourier features:
+Wilson et al. 2020, arXiv:2002.09309), so that regions, curves and Sobol indices are read off the same draws.
 Cost: two seconds for 64 points in 5 axes on one core; grows with the cube of the points.
 """
 
@@ -36,7 +36,7 @@ from tune.region.variation import PointNoise, point_noise
 Floats = NDArray[np.float64]
 NOISES = (1e-6, 1.5)
 """Bounds of the noise variance, of scores with unit variance."""
-KERNELS, PATHS, PER_AXIS, JOINT = 24, 8, 48, 192
+KERNELS, PATHS, PER_AXIS, JOINT = 16, 12, 48, 192
 """Draws of hyper-parameters, functions drawn under each, random features of a curve and of a surface."""
 EQUAL = 1e-9
 """Scores whose spread is below this are one score: a response that is exactly flat has no shape to fit."""
