@@ -56,7 +56,7 @@ ARROWS = {
         "train evaluate predict export submit",
     ),
     "tune": (
-        "command_words",
+        "command_words region",
         "search_space",
         "identity scheduling",
         "ablation",

@@ -1,3 +1,4 @@
+from .answer import Landscape as Landscape
 from .answer import RegionReport as RegionReport
 from .answer import analyse as analyse
 from .search_page import search_page as search_page

@@ -1,6 +1,6 @@
 """Everything that the table of a search says about its settings, as one tree of plain values.
 
-`analyse` reads the table; `report.to_dict()` is JSON. Settings that are varied in every trial make one landscape. Under a
+`analyse` reads the table; `report.to_dict()` is JSON. Settings varied in every trial make one landscape. Under a
 categorical setting (the mode of balancing) the numeric settings that only some of its values have make a landscape per
 value, and the values are compared with each other. Whatever has too few points says so in place of numbers.
 """
@@ -8,7 +8,7 @@ value, and the values are compared with each other. Whatever has too few points 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ class BestTrial:
     expected: float
     """Its score by the surrogate."""
     recommended: Estimate
-    """Expected score of the recommended setting."""
+    """Expected score of the recommended setting on lines as hard as those of the search."""
     lead: Estimate
     """Recommended minus best trial, by the surrogate."""
 
@@ -163,7 +163,7 @@ def _parts(design: Design) -> list[tuple[str, Design]]:
     rows = np.ones(len(design.points), dtype=np.bool_)
     found = []
     if everywhere or not design.choices:
-        found.append(("all trials", _levelled(design).part(rows, everywhere)))
+        found.append(("all trials", _levelled(design, everywhere).part(rows, everywhere)))
     for key, values in design.choices.items():
         for value in dict.fromkeys(values):
             own = np.array([each == value for each in values])
@@ -173,15 +173,21 @@ def _parts(design: Design) -> list[tuple[str, Design]]:
     return found
 
 
-def _levelled(design: Design) -> Design:
-    """Scores without what the categorical settings do on average: every combination of values has the same mean."""
+def _levelled(design: Design, axes: list[str]) -> Design:
+    """Scores without what the categorical settings do on average beside the numeric `axes`.
+
+    Per cell a least-squares fit of a parabola in each axis and a level per combination of values, of which the levels
+    are taken away: the plain means of the combinations would take part of the numeric settings' effect with them.
+    """
     if not design.choices:
         return design
-    groups = pd.Series(list(zip(*design.choices.values(), strict=True))).map(repr)
-    scores = design.scores.copy()
-    for rows in groups.groupby(groups).indices.values():
-        scores[rows] += design.scores.mean(axis=0) - design.scores[rows].mean(axis=0)
-    return Design(**{**vars(design), "scores": scores})
+    levels = pd.get_dummies(pd.Series(list(zip(*design.choices.values(), strict=True))).map(repr)).to_numpy(np.float64)
+    levels = levels - levels.mean(axis=0)
+    points = design.points[:, [design.axes.index(key) for key in axes]]
+    columns = np.hstack([np.ones((len(points), 1)), points, points**2, levels])
+    flat = design.scores.reshape(len(points), -1)
+    weights = np.linalg.lstsq(columns, flat, rcond=None)[0][-levels.shape[1] :]
+    return replace(design, scores=(flat - levels @ weights).reshape(design.scores.shape))
 
 
 def _part(name: str, design: Design, base: Mapping[str, Any], seed: int) -> tuple[Part, Surrogate | None]:
@@ -217,18 +223,18 @@ def _best_trial(design: Design, surrogate: Surrogate, places: Places) -> BestTri
     first = int(design.macro.argmax())
     at = np.vstack([places.best, design.points[first]])
     mean, draws = surrogate.mean(at), surrogate.draws(at)
+    # On the lines of the search: how hard other lines are is another question than how good a setting is.
+    levels = surrogate.draws(design.points).mean(axis=1) - surrogate.centre
     return BestTrial(
         number=design.numbers[first],
         score=float(design.macro[first]),
         expected=float(mean[1]),
-        recommended=estimate(float(mean[0]), draws[:, 0]),
+        recommended=estimate(float(mean[0]), draws[:, 0] - levels),
         lead=estimate(float(mean[0] - mean[1]), draws[:, 0] - draws[:, 1]),
     )
 
 
-def _gain(
-    design: Design, surrogate: Surrogate, places: Places, base: Mapping[str, Any]
-) -> tuple[Estimate, str]:
+def _gain(design: Design, surrogate: Surrogate, places: Places, base: Mapping[str, Any]) -> tuple[Estimate, str]:
     if missing := [key for key in design.axes if base.get(key) is None]:
         return UNKNOWN, f"the default of {missing[0]} is not known"
     at = np.array([unit_of(design.space[key], base[key]) for key in design.axes])

@@ -117,9 +117,7 @@ def compare_zones(design: Design, surrogate: Surrogate, seed: int) -> list[ZoneC
         gaps = gaps[:, 1] - gaps[:, 0]
         old, claimed = (_zone(design, at, key, span) for span in spans)
         difference = estimate(float(gaps[0]), gaps[1:])
-        found.append(
-            ZoneComparison(key, key.split(".")[2], old, claimed, difference, _says(old, claimed, difference))
-        )
+        found.append(ZoneComparison(key, key.split(".")[2], old, claimed, difference, _says(old, claimed, difference)))
     return found
 
 

@@ -79,7 +79,7 @@ class Design:
         return replace(
             self,
             space={key: self.space[key] for key in axes},
-            points=self.points[np.ix_(taken, columns)],
+            points=self.points[taken][:, columns],
             scores=self.scores[taken],
             numbers=[self.numbers[at] for at in taken],
             choices={},
@@ -146,6 +146,8 @@ def design_of(
 
 def _order_of_lines(scores: Floats) -> NDArray[np.int64]:
     """Order of the lines by what they scored, so that not even the rounding of a sum depends on their names."""
+    if not len(scores):
+        return np.arange(scores.shape[1])
     return np.lexsort(scores.transpose(0, 2, 1).reshape(-1, scores.shape[1])[::-1])
 
 

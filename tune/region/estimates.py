@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+from scipy.stats import t as student_t
 
 Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
@@ -33,6 +34,16 @@ def estimate(value: float, draws: Floats) -> Estimate:
         return Estimate(float(value), float("nan"), float("nan"))
     low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Estimate(float(value), float(min(low, value)), float(max(high, value)))
+
+
+def over_lines(own: Estimate, without: Floats) -> Estimate:
+    """`own`, widened to the jackknife's t-interval where `without` (F,) are its values without each line."""
+    count = len(without)
+    if count < 2 or not np.isfinite(without).all():
+        return own
+    error = float(np.sqrt((count - 1) * without.var()))
+    half = float(student_t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
+    return Estimate(own.value, min(own.low, own.value - half), max(own.high, own.value + half))
 
 
 def together(values: Floats, draws: Floats) -> list[Estimate]:

@@ -2,9 +2,9 @@
 
     k(x, x') = a sum_k matern(|x_k - x'_k| / l_k) + i matern(||(x - x') / l||)        (Matern 5/2, shared length scales)
 
-With tens of points in five axes a surface of all axes alone sees a dome where there is a plateau: its top comes out
-two tolerances too high and the region a tenth of its size (bench/region_recovery.py, `surface`). A curve per axis
-has all points to itself (Duvenaud et al. 2011, arXiv:1112.4394).
+With tens of points in five axes a surface of all axes alone sees a dome where there is a plateau. A curve per axis has
+all points to itself (Duvenaud et al. 2011, arXiv:1112.4394): on the plateau of bench/region_recovery.py the left-out R2
+rose from .90 to .96 and the root mean square error fell from .0058 to .0049, of which .0035 are the lines'.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VARIANCES, LENGTHS = (1e-5, 1e3), (0.05, 100.0)
 
 
 class AdditiveMatern(StationaryKernelMixin, Kernel):
-    """`a`, `i` and the length scales of D axes; sampled, never maximised, so it has no gradient."""
+    """`a`, `i` and the length scales of D axes."""
 
     def __init__(self, curves: float, surface: float, length_scale: Floats) -> None:
         """`curves` is a, `surface` i, `length_scale` (D,)."""
@@ -40,32 +40,38 @@ class AdditiveMatern(StationaryKernelMixin, Kernel):
     @property
     def hyperparameter_length_scale(self) -> Hyperparameter:
         """Length scale per axis."""
-        return Hyperparameter("length_scale", "numeric", LENGTHS, len(self.length_scale))
+        return Hyperparameter("length_scale", "numeric", LENGTHS, np.size(self.length_scale))
 
     def __call__(self, X: Floats, Y: Floats | None = None, eval_gradient: bool = False) -> Any:  # noqa: N803
-        """(N, M) covariance of positions X (N, D) and Y (M, D)."""
-        if eval_gradient:
-            raise NotImplementedError("the hyper-parameters are sampled")
+        """(N, M) covariance of positions X (N, D) and Y (M, D), and its gradient (N, N, 2 + D) by logarithms."""
         scaled = X / self.length_scale
         other = scaled if Y is None else Y / self.length_scale
         # Axis by axis: all differences at once would not fit into a cache.
         total, squares = np.zeros((len(scaled), len(other))), np.zeros((len(scaled), len(other)))
-        for one, two in zip(scaled.T, other.T, strict=True):
-            apart = np.abs(one[:, None] - two)
-            total += _matern(apart)
-            squares += apart**2
-        return self.curves * total + self.surface * _matern(np.sqrt(squares))
+        apart = [np.abs(one[:, None] - two) for one, two in zip(scaled.T, other.T, strict=True)]
+        for own in apart:
+            total += _matern(own)
+            squares += own**2
+        distance = np.sqrt(squares)
+        joint = _matern(distance)
+        covariance = self.curves * total + self.surface * joint
+        if not eval_gradient:
+            return covariance
+        slope = self.surface * _slope(distance)
+        lengths = [own**2 * (self.curves * _slope(own) + slope) for own in apart]
+        # In the order of the names, as scikit-learn has the hyper-parameters.
+        return covariance, np.stack([self.curves * total, *lengths, self.surface * joint], axis=-1)
 
     def diag(self, X: Floats) -> Floats:  # noqa: N803
         """(N,) variance at each position."""
-        return np.full(len(X), self.curves * len(self.length_scale) + self.surface)
+        return np.full(len(X), self.curves * np.size(self.length_scale) + self.surface)
 
     def features(self, per_axis: int, joint: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """Frequencies (D, R) and amplitudes (R,) of random Fourier features, R = D * per_axis + joint.
 
         The spectral density of the Matern 5/2 kernel is a multivariate t distribution with five degrees of freedom.
         """
-        axes = len(self.length_scale)
+        axes = np.size(self.length_scale)
         single = np.kron(np.eye(axes), np.ones(per_axis)) * rng.standard_t(5.0, axes * per_axis)
         shared = rng.standard_normal((axes, joint)) * np.sqrt(5.0 / rng.chisquare(5.0, joint))
         sizes = np.repeat([self.curves / per_axis, self.surface / joint], [axes * per_axis, joint])
@@ -75,3 +81,18 @@ class AdditiveMatern(StationaryKernelMixin, Kernel):
 def _matern(apart: Floats) -> Floats:
     scaled = np.sqrt(5.0) * apart
     return np.asarray((1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled), dtype=np.float64)
+
+
+def _slope(apart: Floats) -> Floats:
+    """Change of the kernel with the logarithm of an axis' length scale, over the squared difference on that axis."""
+    scaled = np.sqrt(5.0) * apart
+    return np.asarray(5.0 / 3.0 * (1.0 + scaled) * np.exp(-scaled), dtype=np.float64)
+
+
+class Known(AdditiveMatern):
+    """The same with nothing left to fit."""
+
+    @property
+    def hyperparameters(self) -> list[Hyperparameter]:
+        """None."""
+        return []

@@ -5,7 +5,7 @@ nothing else. Tuned: each mode's best point. The best of many points is lucky, a
 which smoothing alone does not undo; so per line the point is chosen by all the others, and the line judges it: no score
 judges a choice it had a say in.
 Differences are paired per line, averaged over seeds; intervals and p-values are Student's over lines, and Holm's
-correction runs over all pairs of one question. With two lines an interval is as wide as it says; with one there is none.
+correction runs over all pairs of one question. With one line there is no interval.
 """
 
 from __future__ import annotations
@@ -87,15 +87,19 @@ def compare_modes(design: Design, key: str) -> Modes:
     modes = [_mode(design, name, members[name], untuned[name], tuned[name]) for name in known]
     modes.sort(key=lambda mode: -mode.tuned)
     order = [mode.value for mode in modes]
-    return Modes(key, modes, _pairs(order, untuned), _pairs(order, tuned), "")
+    return Modes(key, modes, _pairs(order, untuned, False), _pairs(order, tuned, True), "")
 
 
-def paired(differences: Floats) -> tuple[Estimate, float]:
-    """Mean of `differences` (F,) with its t-interval over lines, and the two-sided p-value; NaN below two lines."""
+def paired(differences: Floats, chosen: bool = False) -> tuple[Estimate, float]:
+    """Mean of `differences` (F,) with its t-interval over lines, and the two-sided p-value; NaN below two lines.
+
+    `chosen` by the other lines: their choices overlap, and the variance is corrected for it (Nadeau and Bengio 2003,
+    Machine Learning 52:239).
+    """
     mean, count = float(differences.mean()), len(differences)
     if count < 2:
         return Estimate(mean, float("nan"), float("nan")), float("nan")
-    error = float(differences.std(ddof=1)) / np.sqrt(count)
+    error = float(differences.std(ddof=1)) * np.sqrt(1 / count + chosen / (count - 1))
     half = float(student_t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
     p = 2 * float(student_t.sf(abs(mean) / error, count - 1)) if error > 0 else float(mean == 0)
     return Estimate(mean, mean - half, mean + half), p
@@ -125,8 +129,8 @@ def _mode(design: Design, name: Any, rows: NDArray[np.bool_], untuned: Floats, t
     )
 
 
-def _pairs(names: list[Any], scores: dict[Any, Floats]) -> list[Versus]:
-    found = [(one, other, *paired(scores[one] - scores[other])) for one, other in combinations(names, 2)]
+def _pairs(names: list[Any], scores: dict[Any, Floats], chosen: bool) -> list[Versus]:
+    found = [(one, other, *paired(scores[one] - scores[other], chosen)) for one, other in combinations(names, 2)]
     corrected = holm([p for *_, p in found])
     return [Versus(one, other, value, p) for (one, other, value, _), p in zip(found, corrected, strict=True)]
 

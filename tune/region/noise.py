@@ -85,7 +85,9 @@ def _repeats(design: Design, table: pd.DataFrame) -> list[tuple[int, Point, Floa
     if "role" not in table:
         return []
     rows = table[(table["role"] == CONFIRM) & (table["state"] == "complete")]
-    named = {str(name).rpartition("@")[2] for name in table.columns if str(name).startswith("score/") and "@" in str(name)}
+    named = {
+        str(name).rpartition("@")[2] for name in table.columns if str(name).startswith("score/") and "@" in str(name)
+    }
     fresh = sorted({int(seed) for seed in named if seed.lstrip("-").isdigit()} - set(design.seeds))
     found: dict[str, tuple[int, Point, list[float]]] = {}
     for (_, row), scores in zip(rows.iterrows(), cell_scores(rows, design.folds, fresh), strict=True):

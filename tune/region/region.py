@@ -1,14 +1,14 @@
 """The region: settings that cannot be said, by one standard error, to lose more than the tolerance against the best.
 
 The tolerance is one paired standard error of a point's macro score over lines (`variation.tolerance_of`): offsets of
-lines cancel, all points add to it, and it is one number that can be said beside the region. With m the posterior of
+lines cancel, all points add to it, and it is one number to be said beside the region. With m the posterior of
 `surrogate.py`, x* the argmax of its mean and d(x) = m(x*) - m(x), the region is
 
     S = {x : E[d(x)] - tolerance <= sd[d(x)]}
 
 where sd holds the disagreement of lines, the noise of training and what the surrogate does not know: the paired one-SE
 rule on smooth functions. For a normal posterior it is P(m(x) >= m(x*) - tolerance) >= .16. The interval of its volume
-goes from the points that surely lie within the tolerance (by 1.96 sd) to those that do not surely lie outside. The
+goes from the points that surely lie within the tolerance (by 2.58 sd) to those that do not surely lie outside. The
 intervals of bounds come from functions drawn from the posterior, each with its own region at the same tolerance below
 its height at x*: 95% of the draws lie inside all of them at a time.
 
@@ -16,8 +16,8 @@ Three deviations from algorithms.md 11, measured by bench/region_recovery.py on 
 - The rule of each point by its own lines, mean_f d_f <= sd_f(d) / sqrt(F), is reported as `raw_share` and not used. It
   asks a t statistic of F - 1 degrees of freedom to be below 1, whatever the size of d, so that a flat response loses
   a fifth of its points and more, because the best point is also the luckiest.
-- S_.5 = {pi >= 1/2} is reported as `half_volume` and not used. The height of x* is an estimate chosen for being high, by
-  about as much as the surrogate errs; without allowing for that error S_.5 has a fraction of the true volume.
+- S_.5 = {pi >= 1/2} is reported as `half_volume` and not used. The height of x* is an estimate chosen for being high,
+  by about as much as the surrogate errs; without room for that error S_.5 has a fraction of the true volume.
 - max f inside pi is the maximum of every draw, which rises further with what is not known; it is `strict_volume`.
 """
 
@@ -36,8 +36,8 @@ from tune.region.variation import tolerance_of
 
 SAMPLE, GRID, RIVALS, ROUNDS = 1024, 41, 24, 3
 """Positions for volumes, for a curve along an axis, kept others of a profile, and rounds of the search for x*."""
-SURE = float(norm.ppf((1 + CONFIDENCE) / 2))
-"""Standard errors beyond which a side of the tolerance is sure."""
+SURE = float(norm.ppf(0.995))
+"""Standard errors beyond which a position's side of the tolerance is sure: 99%, because neighbours err together."""
 ROUNDING = 1e-12
 """A difference this small, in score, is none."""
 

@@ -3,9 +3,9 @@
 S1 of an axis is the share of the score's variance that it explains alone, ST the share that would go if it were known
 last, S2 what a pair has beyond both (Sobol 2001; Saltelli et al. 2010; SALib's design and estimators). They are read
 off the surrogate: the value off its posterior mean, the interval off functions drawn from its posterior, each with an
-analysis of its own, so that it holds what the surrogate does not know and the Monte-Carlo error alike. PED-ANOVA (Watanabe
-et al. 2023, arXiv:2304.10255; Optuna's) says what tells good points of the region from its others; it needs no
-surrogate and knows no interactions.
+analysis of its own, so that it holds what the surrogate does not know and the Monte-Carlo error alike, and as wide as a
+jackknife over lines where that is wider. PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255; Optuna's) says what tells
+good points of the region from its others; it needs no surrogate and knows no interactions.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from SALib.analyze import sobol as analysis
 from SALib.sample import sobol as sampling
 
 from tune.region.design import Design, value_of
-from tune.region.estimates import Estimate, estimate
+from tune.region.estimates import Estimate, estimate, over_lines
 from tune.region.surrogate import Surrogate
 
 Floats = NDArray[np.float64]
-SAMPLE = 512
+SAMPLE = 256
 """Base points of the Saltelli design; it has 2 D + 2 times as many."""
 FEWEST_ABOVE = 5
 """Points that PED-ANOVA needs among the good ones (Optuna's documentation)."""
@@ -86,7 +86,9 @@ class Sensitivity:
     """Why there is no PED-ANOVA; empty where there is."""
 
 
-def sobol_indices(response: Callable[[Floats], Floats], axes: int, sample: int = SAMPLE, seed: int = 0) -> list[Indices]:
+def sobol_indices(
+    response: Callable[[Floats], Floats], axes: int, sample: int = SAMPLE, seed: int = 0
+) -> list[Indices]:
     """Indices of each response over the unit box, by Saltelli's design on a scrambled Sobol sequence.
 
     `response` takes positions (M, axes) and returns (M,) for one response or (J, M) for J of them. `sample` is a power
@@ -112,16 +114,20 @@ def sensitivity(design: Design, surrogate: Surrogate, inside: NDArray[np.bool_],
     importance, why = ped_anova(design, int(inside.sum()))
     axes = len(design.axes)
     if not surrogate.drawn:
-        return Sensitivity([], [], "the response is exactly flat, so there is no variance to share out", importance, why)
-    drawn = sobol_indices(surrogate.draws, axes, SAMPLE // 2, seed)
+        return Sensitivity(
+            [], [], "the response is exactly flat, so there is no variance to share out", importance, why
+        )
     (found,) = sobol_indices(surrogate.mean, axes, SAMPLE, seed)
-    first, total, pairs = (np.array([getattr(own, name) for own in drawn]) for name in ("first", "total", "pairs"))
-    rows = [
-        AxisSensitivity(key, estimate(found.first[at], first[:, at]), estimate(found.total[at], total[:, at]))
-        for at, key in enumerate(design.axes)
-    ]
+    drawn = sobol_indices(surrogate.draws, axes, SAMPLE // 2, seed)
+    without = sobol_indices(surrogate.without_each_line, axes, SAMPLE, seed)
+
+    def own(name: str, *at: int) -> Estimate:
+        values = [np.array([getattr(each, name)[at] for each in some]) for some in (drawn, without)]
+        return over_lines(estimate(float(getattr(found, name)[at]), values[0]), values[1])
+
+    rows = [AxisSensitivity(key, own("first", at), own("total", at)) for at, key in enumerate(design.axes)]
     both = [
-        PairSensitivity(design.axes[one], design.axes[two], estimate(found.pairs[one, two], pairs[:, one, two]))
+        PairSensitivity(design.axes[one], design.axes[two], own("pairs", one, two))
         for one, two in combinations(range(axes), 2)
     ]
     rows.sort(key=lambda row: -np.nan_to_num(row.total.value))
@@ -136,9 +142,7 @@ def ped_anova(design: Design, inside: int) -> tuple[dict[str, float] | None, str
     if np.ptp(design.macro) == 0:
         return None, "all points score the same, so none is better"
     share = inside / len(design.points)
-    evaluator = PedAnovaImportanceEvaluator(
-        target_quantile=share / 2, region_quantile=share, evaluate_on_local=True
-    )
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=share / 2, region_quantile=share, evaluate_on_local=True)
     found = evaluator.evaluate(_study(design))
     whole = sum(found.values())
     if whole <= 0:

@@ -29,7 +29,12 @@ def slice_sample(
 
 
 def _step(
-    log_density: Callable[[Floats], float], at: Floats, value: float, axis: int, bounds: Floats, rng: np.random.Generator
+    log_density: Callable[[Floats], float],
+    at: Floats,
+    value: float,
+    axis: int,
+    bounds: Floats,
+    rng: np.random.Generator,
 ) -> tuple[Floats, float]:
     """One coordinate drawn anew from its slice: step out until both ends are below it, then shrink."""
     level = value - rng.exponential()

@@ -5,13 +5,13 @@ Model, per validation line f and seed s at the point x (algorithms.md 11, made h
     y_fs(x) = o_f + m(x) + g_f(x) + e_fs(x)
 
 m is the response that an unseen line can expect, o_f the offset of a line, g_f what the line answers in its own way, e
-the noise of a training. m and g have ARD Matern 5/2 kernels. The kernel of g is fitted on the deviations of the lines
-from their mean and shared by them; it enters the posterior of m divided by F, so few lines give wide intervals where
-lines disagree, and offsets, however large, cancel. The noise is measured between seeds where there are two or more.
-The hyper-parameters of m are not maximised but sampled (slice sampling of scikit-learn's marginal likelihood under the
-priors below): with tens of points a single best length scale is far too sure, and intervals from it miss the truth.
-The posterior is kept as functions drawn from it (Matheron's rule with random Fourier features: Wilson et al. 2020,
-arXiv:2002.09309), so that regions, curves and Sobol indices are all read off the same draws.
+the noise of a training. m and g have the Matern 5/2 kernel of `kernels.py`. That of g is fitted on the deviations of
+the lines from their mean and shared by them; it enters the posterior of m divided by F, so few lines give wide
+intervals where lines disagree, and offsets, however large, cancel. The noise is measured between seeds where there are
+two or more. The hyper-parameters of m are not maximised but sampled (slice sampling of scikit-learn's marginal
+likelihood under the priors below): with tens of points a single best length scale is far too sure, and intervals from
+it miss the truth. The posterior is kept as functions drawn from it (Matheron's rule with random Fourier features:
+Wilson et al. 2020, arXiv:2002.09309), so that regions, curves and Sobol indices are read off the same draws.
 Cost: two seconds for 64 points in 5 axes on one core; grows with the cube of the points.
 """
 
@@ -26,19 +26,18 @@ from scipy.stats import norm, spearmanr
 from scipy.stats import t as student_t
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
+from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, WhiteKernel
 
 from tune.region.design import Design
-from tune.region.kernels import LENGTHS, AdditiveMatern
-from tune.region.variation import PointNoise, point_noise
+from tune.region.kernels import AdditiveMatern, Known
 from tune.region.slices import slice_sample
+from tune.region.variation import PointNoise, point_noise
 
 Floats = NDArray[np.float64]
-AMPLITUDES, NOISES = (1e-4, 1e3), (1e-6, 1.5)
-"""Bounds of signal and noise variance, of scores with unit variance."""
-KERNELS, PATHS, PER_AXIS, JOINT, RESTARTS = 24, 8, 64, 256, 1
-"""Draws of hyper-parameters, functions drawn under each, random features of a curve and of a surface, and
-restarts of a fit."""
+NOISES = (1e-6, 1.5)
+"""Bounds of the noise variance, of scores with unit variance."""
+KERNELS, PATHS, PER_AXIS, JOINT = 16, 12, 48, 192
+"""Draws of hyper-parameters, functions drawn under each, random features of a curve and of a surface."""
 EQUAL = 1e-9
 """Scores whose spread is below this are one score: a response that is exactly flat has no shape to fit."""
 
@@ -116,6 +115,13 @@ class Surrogate:
         own = own.reshape(len(at), -1)
         return np.asarray(self.mean(at)[:, None] + self.line_offsets + self.line_spread * own, dtype=np.float64)
 
+    def without_each_line(self, at: Floats) -> Floats:
+        """(F, M) posterior mean of m as the other lines alone would have it; (0, M) with one line."""
+        lines = self.lines(at)
+        count = lines.shape[1]
+        own = (lines - lines.mean(axis=1, keepdims=True)) / max(count - 1, 1)
+        return np.asarray(self.mean(at) - own.T if count > 1 else np.empty((0, len(at))), dtype=np.float64)
+
 
 def fit_surrogate(design: Design, seed: int = 0) -> Surrogate:
     """The posterior given the finished points; needs three points and one numeric axis at least."""
@@ -157,8 +163,12 @@ def _line_model(points: Floats, deviations: Floats, seed: int) -> tuple[Gaussian
     spread = float(deviations.std())
     if deviations.shape[1] < 2 or spread < EQUAL:
         return None, 0.0
-    kernel = _smooth(points.shape[1]) + WhiteKernel(0.5, NOISES)
-    return _fitted(kernel, points, deviations / spread, seed), spread
+    kernel = AdditiveMatern(1.0, 0.001, np.full(points.shape[1], 4.0)) + WhiteKernel(0.5, NOISES)
+    with warnings.catch_warnings():
+        # A length scale at its bound says that an axis does not matter, which is an answer.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = GaussianProcessRegressor(kernel, alpha=1e-10, random_state=seed)
+        return model.fit(points, deviations / spread), spread
 
 
 def _of_few_lines(model: GaussianProcessRegressor, factor: float) -> Kernel:
@@ -169,12 +179,13 @@ def _of_few_lines(model: GaussianProcessRegressor, factor: float) -> Kernel:
     """
     lines = model.y_train_.shape[1]
     own = model.kernel_.k1
-    widened = (student_t.ppf(0.975, lines - 1) / norm.ppf(0.975)) ** 2
-    variance = own.k1.constant_value * factor * widened * lines / (lines - 1)
-    return ConstantKernel(variance, "fixed") * Matern(own.k2.length_scale, "fixed", nu=2.5)
+    factor *= (student_t.ppf(0.975, lines - 1) / norm.ppf(0.975)) ** 2 * lines / (lines - 1)
+    return Known(own.curves * factor, own.surface * factor, own.length_scale)
 
 
-def _hyperparameters(points: Floats, scores: Floats, shared: Kernel | None, noise: PointNoise, seed: int) -> list[Kernel]:
+def _hyperparameters(
+    points: Floats, scores: Floats, shared: Kernel | None, noise: PointNoise, seed: int
+) -> list[Kernel]:
     """KERNELS draws of the kernel of all that is in the macro score: constant, curves and surface, noise, lines.
 
     Priors: log-uniform variances, log-normal length scales that grow with the root of D (Hvarfner et al. 2024,
@@ -189,7 +200,9 @@ def _hyperparameters(points: Floats, scores: Floats, shared: Kernel | None, nois
     width = np.sqrt(2.0 / noise.freedom) if known else np.inf
 
     def log_density(theta: Floats) -> float:
-        prior = -0.5 * float((((theta[2:-1] - centre) / np.sqrt(3)) ** 2).sum() + ((theta[-1] - np.log(level)) / width) ** 2)
+        prior = -0.5 * float(
+            (((theta[1 : axes + 1] - centre) / np.sqrt(3)) ** 2).sum() + ((theta[-1] - np.log(level)) / width) ** 2
+        )
         return float(model.log_marginal_likelihood(theta, clone_kernel=False)) + prior
 
     rng = np.random.default_rng(seed)
@@ -198,7 +211,7 @@ def _hyperparameters(points: Floats, scores: Floats, shared: Kernel | None, nois
 
 
 def _draw(kernel: Kernel, points: Floats, scores: Floats, rng: np.random.Generator) -> Drawn:
-    """Functions from the posterior under one kernel: a draw from the prior, moved to what was seen (Matheron's rule)."""
+    """Functions from the posterior under one kernel: draws from the prior, moved to what was seen (Matheron)."""
     smooth, noise, rest = kernel.k1.k1, kernel.k1.k2, kernel.k2
     frequencies, sizes = smooth.features(PER_AXIS, JOINT, rng)
     own = Drawn(
@@ -226,15 +239,3 @@ def _draw(kernel: Kernel, points: Floats, scores: Floats, rng: np.random.Generat
         levels=levels + path_weights.sum(axis=0),
         left_out=scores - mean_weights / np.diag(inverse),
     )
-
-
-def _smooth(axes: int) -> Kernel:
-    return ConstantKernel(1.0, AMPLITUDES) * Matern(np.ones(axes), LENGTHS, nu=2.5)
-
-
-def _fitted(kernel: Kernel, points: Floats, scores: Floats, seed: int) -> GaussianProcessRegressor:
-    with warnings.catch_warnings():
-        # A length scale at its bound says that an axis does not matter, which is an answer.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = GaussianProcessRegressor(kernel, alpha=1e-10, n_restarts_optimizer=RESTARTS, random_state=seed)
-        return model.fit(points, scores)

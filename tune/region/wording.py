@@ -66,17 +66,17 @@ def _settings(land: Landscape) -> str:
     if land.sensitivity.reason:
         return f"no setting can be said to matter: {land.sensitivity.reason}"
     if not land.quality.r2 > BELIEVED:
-        return (
-            f"no setting can be said to matter, because a left-out point is not predicted (R2 {land.quality.r2:.2f})"
-        )
+        return f"no setting can be said to matter, because a left-out point is not predicted (R2 {land.quality.r2:.2f})"
     rows = land.sensitivity.axes
     matter = [f"{_short(row.key)} ({row.total.value:.0%})" for row in rows if row.total.value >= MATTERS]
     inert = [_short(row.key) for row in rows if row.total.high < INERT]
     open_ = [_short(row.key) for row in rows if row.total.value < MATTERS and row.total.high >= INERT]
     said = [f"what moves the score is {', '.join(matter)} of its variance" if matter else "no setting stands out"]
-    said += [f"{', '.join(inert)} does not matter in this box" if len(inert) == 1 else ""] if len(inert) < 2 else [
-        f"{', '.join(inert)} do not matter in this box"
-    ]
+    said += (
+        [f"{', '.join(inert)} does not matter in this box" if len(inert) == 1 else ""]
+        if len(inert) < 2
+        else [f"{', '.join(inert)} do not matter in this box"]
+    )
     said += [f"small and unsettled: {', '.join(open_)}"] if open_ else []
     return ", ".join(word for word in said if word)
 
