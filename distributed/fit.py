@@ -65,6 +65,9 @@ def start_trainer(
     # Ray Train's own waits, which have no end by default; it hands this on to its controller and workers.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(START_SECONDS)
     os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] = str(settings.workers.timeout)
+    if not on_cluster():
+        # Nobody takes this machine back, and the process that would watch for it takes seconds to start.
+        os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     return TorchTrainer(
         work,
         train_loop_config=config,

@@ -17,7 +17,7 @@ import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from data_pipeline.settings import Settings, keys_of
+from data_pipeline.settings import Settings, keys_of, search_range
 from data_pipeline.simulator import SimulatorSettings
 from data_pipeline.sources import StoreSettings
 from distributed.settings import RunSettings
@@ -82,7 +82,7 @@ def _branches(tree: type[Settings], defaults: Settings | None, key: str) -> Iter
         branches = list(_subtrees(field.annotation, place))
         below += [_branches(cls, value if type(value) is cls else _default_instance(cls), at) for at, cls in branches]
         if not (branches and isinstance(value, Settings)):
-            rows.append(_row(name, field, value))
+            rows.append(_row(name, field, value, search_range(tree, name) or {}))
     if rows:
         heading = f"### `{key}`\n\n" if key else ""
         table = ["| key | type | default | range | meaning |", "| --- | --- | --- | --- | --- |", *rows]
@@ -118,8 +118,11 @@ def _default_instance(tree: type[Settings]) -> Settings | None:
     return None if any(field.is_required() for field in tree.model_fields.values()) else tree.model_construct()
 
 
-def _row(name: str, field: FieldInfo, value: Any) -> str:
+def _row(name: str, field: FieldInfo, value: Any, searched: dict[str, Any]) -> str:
     meaning = _sentence(field.description)
+    if "low" in searched:
+        logarithmic = " (log)" if searched["log"] else ""
+        meaning += f" Searched from {searched['low']:g} to {searched['high']:g}{logarithmic}."
     cells = (f"`{name}`", _type(field.annotation), _value(value), _range(field), meaning)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

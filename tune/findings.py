@@ -1,14 +1,64 @@
-"""From a search's table to what it found: the region, and the points that are tried again with fresh seeds."""
+"""From a search's table to what it found: the region, the recommended settings, the points that are tried again."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
+from optuna.distributions import BaseDistribution, IntDistribution
 
 from distributed.settings import RunSettings
-from tune.search_space import CONFIRM, Point, SearchSettings, conditions, distributions, is_searched, ranked
+from tune.region import RegionReport, analyse
+from tune.search_space import (
+    CONFIRM,
+    DESIGN,
+    Point,
+    SearchSettings,
+    base_point,
+    conditions,
+    distributions,
+    is_searched,
+    ranked,
+)
 
 BEST, RECOMMENDED, AS_THEY_STAND = "best", "recommended", "default"
 """What is tried again: the best trial, the recommended point, and the settings of the runs as they stand."""
+ROLES = {DESIGN: "design", CONFIRM: "confirm"}
+"""Kinds of trials, as the region calls them."""
+
+
+def region_of(table: pd.DataFrame, search: SearchSettings, settings: RunSettings, lines: list[str]) -> RegionReport:
+    """What the trials of `table` say about the space."""
+    named = table.assign(role=table["kind"].map(ROLES)).rename(columns={"step_seconds": "seconds_per_step"})
+    space = distributions(search, settings)
+    base = base_point(space, search, settings, inside=False) or {}
+    return analyse(named, space, lines, list(range(search.seeds)), base, search.seed)
+
+
+def recommended_point(
+    report: RegionReport, table: pd.DataFrame, search: SearchSettings, settings: RunSettings
+) -> Point | None:
+    """The point with the highest expected score, smoothed over its neighbours; None where that is not known.
+
+    Choices are those of the mode that does best when its point is chosen by the other lines; what only its trials vary
+    is where its own landscape is highest.
+    """
+    space = distributions(search, settings)
+    found: Point = {modes.key: modes.modes[0].value for modes in report.modes if modes.modes}
+    chosen = {f"{key}={value}" for key, value in found.items()}
+    for part in report.parts:
+        if part.landscape is not None and (part.name == report.parts[0].name or part.name in chosen):
+            found |= part.landscape.region.best
+    wanted = [key for key in space if is_searched(key, found, conditions(search))]
+    best = ranked(table)
+    if found and set(wanted) - found.keys() and not best.empty:
+        # What has too few points for a landscape of its own is taken from the best trial with these choices.
+        chosen_keys = [modes.key for modes in report.modes if modes.modes]
+        alike = best[[all(row[key] == found[key] for key in chosen_keys) for _, row in best.iterrows()]]
+        if alike.empty:
+            return None
+        found = {key: alike.iloc[0][key] for key in wanted} | found
+    return {key: _as_declared(space[key], found[key]) for key in wanted} if set(wanted) <= found.keys() else None
 
 
 def point_of(row: pd.Series, search: SearchSettings, settings: RunSettings) -> Point:
@@ -16,7 +66,7 @@ def point_of(row: pd.Series, search: SearchSettings, settings: RunSettings) -> P
     point: Point = {}
     for key, own in distributions(search, settings).items():
         if is_searched(key, point, conditions(search)):
-            point[key] = own.to_external_repr(own.to_internal_repr(row[key]))
+            point[key] = _as_declared(own, row[key])
     return point
 
 
@@ -27,9 +77,16 @@ def points_to_repeat(
     best = ranked(table)
     if best.empty:
         return {}
-    return {AS_THEY_STAND: {}, BEST: point_of(best.iloc[0], search, settings)}
+    found = {AS_THEY_STAND: {}, BEST: point_of(best.iloc[0], search, settings)}
+    report = region_of(table[table["kind"] == DESIGN], search, settings, lines)
+    point = recommended_point(report, table, search, settings)
+    if point is not None and point not in found.values():
+        found[RECOMMENDED] = point
+    return found
 
 
-def repeats(table: pd.DataFrame) -> pd.DataFrame:
-    """The complete rows that try a point again."""
-    return table[(table["kind"] == CONFIRM) & (table["state"] == "complete")]
+def _as_declared(own: BaseDistribution, value: Any) -> Any:
+    """`value` as the setting has it: a whole number, one of the choices, or a float."""
+    if isinstance(own, IntDistribution):
+        return round(value)
+    return own.to_external_repr(own.to_internal_repr(value))

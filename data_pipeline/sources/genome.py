@@ -7,6 +7,7 @@ gzip or bgzip; pyfastx indexes them in a temporary folder, because the folder th
 from __future__ import annotations
 
 import codecs
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -171,10 +172,12 @@ def open_fasta(file: Path, index: Path, advance: Callable[[int], None] | None = 
     with open_bytes(file, advance) as stream:
         if stream.read(1) != b">":
             raise UserError(f"{file} is not FASTA: it does not begin with '>'")
-        text = codecs.getincrementaldecoder("utf-8")()
+        text, before = codecs.getincrementaldecoder("utf-8")(), b""
         try:
             while block := stream.read(1 << 20):
                 text.decode(block)
+                before = _past_line_ends(file, before + block)
+            _past_line_ends(file, before, final=True)
             text.decode(b"", final=True)
         except UnicodeDecodeError as error:
             raise UserError(f"{file} is damaged: it holds bytes that are no text ({error.reason})") from error
@@ -182,6 +185,19 @@ def open_fasta(file: Path, index: Path, advance: Callable[[int], None] | None = 
         return pyfastx.Fasta(str(file), index_file=str(index))
     except (RuntimeError, OSError) as error:
         raise UserError(f"{file} cannot be read as FASTA: {error}") from error
+
+
+def _past_line_ends(file: Path, block: bytes, final: bool = False) -> bytes:
+    """The carriage return at the end of `block`, which what follows judges; raises `UserError` for a lone one.
+
+    pyfastx takes it for a letter, and the line that follows for a part of the same one.
+    """
+    if re.search(rb"\r[^\n]", block) or (final and block.endswith(b"\r")):
+        raise UserError(
+            f"{file} has a line that ends in a carriage return alone, or is damaged: save it with the line ends of "
+            "Unix (LF) or Windows (CRLF)"
+        )
+    return b"\r" if block.endswith(b"\r") else b""
 
 
 def fasta_records(file: Path) -> Iterator[tuple[str, str]]:

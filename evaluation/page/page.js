@@ -38,8 +38,13 @@
     Object.assign(layout, spacious(plot, data));
     // With a finger one scrolls.
     layout.dragmode = matchMedia("(pointer: fine)").matches ? "zoom" : false;
+    for (const [key, value] of Object.entries(colours(layout))) {
+      const path = key.split(".");
+      const last = path.pop();
+      path.reduce((at, part) => (at[part] ??= {}), layout)[last] = value;
+    }
     await Plotly.newPlot(plot, data, layout, { displayModeBar: false });
-    await fit(plot, colours(layout));
+    await trim(plot);
   }
 
   // The height of a drawing is that without its legend, which takes more rows where the panel is narrow: it is laid out
@@ -48,6 +53,10 @@
 
   async function fit(plot, update = {}) {
     await Plotly.relayout(plot, { ...spacious(plot, plot.data), ...update });
+    await trim(plot);
+  }
+
+  async function trim(plot) {
     const legend = plot.querySelector(".legend .bg");
     await Plotly.relayout(plot, { height: plot.bare + (legend ? Math.ceil(legend.getBBox().height) : 0) });
   }

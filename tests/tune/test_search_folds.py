@@ -127,7 +127,7 @@ def test_a_search_cannot_be_resumed_on_another_store(tmp_path: Path, store: Stor
     ("changes", "overrides", "key"),
     [
         ({"seed": 1}, (), "search.seed"),
-        ({"sampler": "sobol"}, (), r"search.sampler \(was 'tpe', is 'sobol'\)"),
+        ({"sampler": "tpe"}, (), r"search.sampler \(was 'sobol', is 'tpe'\)"),
         ({"parameters": {"optimiser.lr": {"low": 1e-4, "high": 2e-2}}}, (), "search.parameters.optimiser.lr.high"),
         ({"folds": 2}, (), "lines"),
         ({}, ("train.epochs=3",), "run.train.epochs"),
@@ -162,14 +162,14 @@ def test_two_processes_cannot_continue_the_same_search(tmp_path: Path, store: St
 
 
 def test_a_line_with_any_name_has_a_run_name() -> None:
-    assert run_name(7, "HeLa-S3") == "trial-0007-HeLa-S3"
-    assert run_name(7, "T cell/CD4+").startswith("trial-0007-T_cell_CD4_-")
-    assert len(run_name(7, "x" * 300)) <= 100
+    assert run_name("HeLa-S3", 0) == "HeLa-S3-s0"
+    assert run_name("T cell/CD4+", 1).startswith("T_cell_CD4_-")
+    assert len(run_name("x" * 300, 0)) <= 100
 
 
 def test_lines_of_different_names_never_share_a_run() -> None:
     names = ["T cell/CD4+", "T cell/CD4-", "T_cell_CD4_", "a" * 90 + "1", "a" * 90 + "2"]
-    assert len({run_name(7, name) for name in names}) == len(names)
+    assert len({run_name(name, 0) for name in names}) == len(names)
     long = [f"ENCODE experiment of donor {number}" for number in range(3)]
     cells = {Cell(variant="a", test_line=one, valid_line=two, seed=0).run for one in long for two in long}
     assert len(cells) == 9

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from data_pipeline.episodes import Fold, draw_supports, resolve_fold
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
 from data_pipeline.store import Store
+from distributed.fit import fit
 from distributed.fold_evaluation import groups_of, load_model, predict_groups
 from distributed.run_folder import ALARMS, STEPS, best_checkpoint, read_lines, read_records, word_of
 from distributed.settings import RunSettings
@@ -104,21 +106,21 @@ class CellTask(Settings):
     """Where workers compute."""
 
 
-def run_cell(content: dict[str, Any]) -> dict[str, Any]:
+def run_cell(content: dict[str, Any], train: Callable[..., None] = fit) -> dict[str, Any]:
     """What Ray runs: a `CellTask` to an `Outcome`, both as JSON values; whatever ends the run is its reason."""
     task = validate(CellTask, content, "ablation")
     try:
-        return finish(task).model_dump(mode="json")
+        return finish(task, train).model_dump(mode="json")
     except Exception as error:  # the other runs go on, and the table tells
         return Outcome(cell=task.cell, state="failed", reason=reason_of(error)).model_dump(mode="json")
 
 
-def finish(task: CellTask) -> Outcome:
+def finish(task: CellTask, train: Callable[..., None] = fit) -> Outcome:
     """Train the run to its end, write its predictions, and say what it showed."""
     began = time.perf_counter()
     settings = validate(RunSettings, task.settings, "ablation")
     store_path = Path(task.store)
-    run, state = train_run(Path(task.runs), task.cell.run, store_path, task.checksum, settings, task.device)
+    run, state = train_run(Path(task.runs), task.cell.run, store_path, task.checksum, settings, task.device, train)
     store = Store.open(store_path)
     predictions, can_rank = judge(run, store, settings, task.pairs)
     write_durably(Path(task.predictions) / f"{task.cell.run}.parquet", predictions.to_parquet(index=False))

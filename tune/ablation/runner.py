@@ -15,6 +15,7 @@ from data_pipeline.episodes import Plan, resolve_fold
 from data_pipeline.errors import UserError
 from data_pipeline.store import Store
 from distributed.cluster import SPARE_CPUS
+from distributed.crew import Crew
 from distributed.fold_training import check_model
 from distributed.run_folder import held
 from distributed.settings import RunSettings
@@ -73,20 +74,40 @@ def ablate(
 
 
 def in_parallel(tasks: Sequence[CellTask], concurrent: int) -> Iterator[Outcome]:
-    """Outcomes of `tasks` as they end, `concurrent` at a time, begun in their order."""
-    remote = ray.remote(num_cpus=SPARE_CPUS, max_retries=0)(run_cell)
-    waiting, running = list(tasks), dict[Any, Cell]()
+    """Outcomes of `tasks` as they end, `concurrent` at a time, begun in their order.
+
+    Each of as many places has workers that stay from one task to the next; a place that dies costs its task and is made
+    anew.
+    """
+    make: Any = ray.remote(num_cpus=SPARE_CPUS)(Place)
+    waiting, running = list(tasks), dict[Any, tuple[Any, Cell]]()
+    free: list[Any] = [make.remote() for _ in range(min(concurrent, len(tasks)))]
     while waiting or running:
-        while waiting and len(running) < concurrent:
-            task = waiting.pop(0)
-            running[remote.remote(task.model_dump(mode="json"))] = task.cell
+        while waiting and free:
+            task, place = waiting.pop(0), free.pop()
+            running[place.run.remote(task.model_dump(mode="json"))] = (place, task.cell)
         (done, *_), _ = ray.wait(list(running))
-        cell = running.pop(done)
+        place, cell = running.pop(done)
         try:
-            yield Outcome.model_validate(ray.get(done))
+            outcome = Outcome.model_validate(ray.get(done))
         except RayError:
             reason = "the run's process died, perhaps for want of memory; see the logs of Ray"
-            yield Outcome(cell=cell, state="failed", reason=reason)
+            outcome, place = Outcome(cell=cell, state="failed", reason=reason), make.remote()
+        free.append(place)
+        yield outcome
+
+
+class Place:
+    """Where runs are driven from, one after the other, as an actor."""
+
+    def __init__(self) -> None:
+        """Without workers yet; the first run starts them."""
+        self._crew: Crew | None = None
+
+    def run(self, content: dict[str, Any]) -> dict[str, Any]:
+        """`run_cell` with the workers of this place."""
+        self._crew = self._crew or Crew(Path(content["runs"]).parent / "workers")
+        return run_cell(content, self._crew.fit)
 
 
 def cell_settings(settings: RunSettings, cell: Cell) -> RunSettings:

@@ -6,6 +6,7 @@ from .results import write_table as write_table
 from .settings import SearchSettings as SearchSettings
 from .space import NEVER_SEARCHED as NEVER_SEARCHED
 from .space import Point as Point
+from .space import apply as apply
 from .space import base_point as base_point
 from .space import conditions as conditions
 from .space import distributions as distributions

@@ -85,8 +85,10 @@ def is_searched(key: str, point: Mapping[str, Any], waits: Mapping[str, Mapping[
     return all(point.get(other) in values for other, values in waits.get(key, {}).items())
 
 
-def base_point(space: Mapping[str, BaseDistribution], search: SearchSettings, base: RunSettings) -> Point | None:
-    """The searched settings as the runs have them; None where one of them lies outside the space."""
+def base_point(
+    space: Mapping[str, BaseDistribution], search: SearchSettings, base: RunSettings, inside: bool = True
+) -> Point | None:
+    """The searched settings as the runs have them; None where one that has to be `inside` is not."""
     point: Point = {}
     for key, own in space.items():
         if not is_searched(key, point, conditions(search)):
@@ -94,7 +96,7 @@ def base_point(space: Mapping[str, BaseDistribution], search: SearchSettings, ba
         value: Any = base
         for name in key.split("."):
             value = getattr(value, name)
-        if not own._contains(own.to_internal_repr(value)):
+        if inside and not own._contains(own.to_internal_repr(value)):
             return None
         point[key] = value
     return point
@@ -213,7 +215,7 @@ def _declared(key: str) -> BaseDistribution:
     declared = search_range(RunSettings, key)
     if declared is None:
         raise UserError(
-            f"'{key}' declares no range to search: give low and high, or choices (docs/search.md lists those that do)"
+            f"'{key}' declares no range to search: give low and high, or choices (docs/settings.md says which do)"
         )
     return range_of(key, ParameterSettings.model_validate(declared))
 

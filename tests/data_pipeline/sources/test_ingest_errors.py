@@ -12,6 +12,7 @@ from tiny_sources import bengi, build, lab, quarantined, write
 
 from data_pipeline.errors import UserError
 from data_pipeline.settings import load
+from data_pipeline.sources.genome import fasta_records
 from data_pipeline.sources.settings import StoreSettings
 
 E1 = ("chr20", 3000, 3400)
@@ -109,6 +110,25 @@ def test_a_file_that_is_no_fasta_is_named(tmp_path: Path) -> None:
     write(tmp_path / "chrX.fa", "ACGT\n")
     with refused(tmp_path / "store", r"chrX\.fa is not FASTA: it does not begin with '>'"):
         build(description, tmp_path / "store")
+
+
+@pytest.mark.parametrize("text", [">chrX\nACGT\rACGT\n", ">chrX\rACGT\n", ">chrX\nACGT\n\r", ">chrX\nACGT\r>b\nACGT\n"])
+def test_a_fasta_with_a_lone_carriage_return_is_refused(tmp_path: Path, text: str) -> None:
+    description = lab(tmp_path)
+    (tmp_path / "chrX.fa").write_bytes(text.encode())
+    with refused(
+        tmp_path / "store", r"chrX\.fa has a line that ends in a carriage return alone, or is damaged: save it"
+    ):
+        build(description, tmp_path / "store")
+
+
+def test_a_carriage_return_at_the_border_of_two_blocks_is_judged_by_what_follows(tmp_path: Path) -> None:
+    letters = "A" * ((1 << 20) - len(">chrX\r\n"))
+    for end, name in (("\r\n", "crlf"), ("\rA\n", "cr")):
+        (tmp_path / name).write_bytes(f">chrX\r\n{letters}{end}ACGT{end}".encode())
+    assert dict(fasta_records(tmp_path / "crlf")) == {"chrX": f"{letters}ACGT"}
+    with pytest.raises(UserError, match="carriage return alone"):
+        list(fasta_records(tmp_path / "cr"))
 
 
 def test_a_chromosome_in_two_files_is_named(tmp_path: Path) -> None:

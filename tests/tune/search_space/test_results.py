@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_search import LINES, finish, folds, open_study, run_settings
+from tiny_search import LINES, finish, folds, open_study, propose, run_settings
 
 from data_pipeline.settings import load
 from distributed.settings import RunSettings
-from tune.search_space.plots import plot_history, plot_settings
-from tune.search_space.results import FEWEST_FOR_IMPORTANCE, importances, ranked, trial_table, write_preset, write_table
+from tune.search_space.results import ranked, trial_table, write_preset, write_table
 from tune.search_space.space import apply
 from tune.search_space.study import SearchStudy
 
@@ -24,11 +24,11 @@ PAIR = {
 
 def mixed_study(folder: Path) -> SearchStudy:
     """A complete, a stopped, a failed and a running trial."""
-    study = open_study(folder, parameters=PAIR)
+    study = open_study(folder, parameters=PAIR, early_stop=True)
     finish(study, 0.6)
     finish(study, 0.2)
-    study.fail(study.propose().number, "ValueError: not finite")
-    study.report(study.propose().number, folds(0.7))
+    study.fail(propose(study).name, "ValueError: not finite")
+    study.report(propose(study).name, folds(0.7))
     return study
 
 
@@ -41,7 +41,7 @@ def test_the_table_has_a_row_per_trial_with_state_budget_and_scores(tmp_path: Pa
     assert np.allclose(table["score"], [0.6, 0.2, np.nan, 0.7], equal_nan=True)
     assert np.allclose(table["score/B"], [0.6, np.nan, np.nan, np.nan], equal_nan=True)
     assert table["reason"][2] == "ValueError: not finite"
-    assert list(table["runs"][1]) == ["trial-0001-A"]
+    assert list(table["runs"][1]) == ["trial-0001/A-s0"]
     assert {"optimiser.lr", "model.energy.channels"} <= set(table.columns)
 
 
@@ -61,29 +61,35 @@ def test_a_searched_value_that_is_the_default_stands_in_the_preset(tmp_path: Pat
     assert "lr: 0.001" in preset.read_text()
 
 
-def test_importances_are_not_given_for_few_complete_trials(tmp_path: Path) -> None:
-    assert importances(mixed_study(tmp_path)) is None
-
-
-@pytest.mark.parametrize("sampler", ["sobol", "tpe"])
-def test_importances_find_the_setting_that_matters(tmp_path: Path, sampler: str) -> None:
-    parameters = {key: {"low": 0.1, "high": 2.0} for key in ("objective.terms.grl.ratio", "objective.terms.corr.ratio")}
-    study = open_study(
-        tmp_path, parameters=parameters, sampler=sampler, startup=32, trials=32, folds=1, early_stop=False
+def test_a_row_has_the_score_of_every_cell_and_medians_of_what_runs_observed(tmp_path: Path) -> None:
+    study = open_study(tmp_path, folds=2, seeds=2)
+    cells = [
+        replace(fold, step_seconds=0.1 + fold.seed, shares={"grl": 0.2 + fold.seed})
+        for seed in (0, 1)
+        for fold in folds(0.4 + seed / 10, 0.6 + seed / 10, seed=seed)
+    ]
+    study.report(propose(study).name, cells)
+    (row,) = trial_table(study, LINES[:2]).to_dict("records")
+    assert {key: row[key] for key in row if str(key).startswith("score")} == pytest.approx(
+        {
+            "score": 0.55,
+            "score/A": 0.45,
+            "score/B": 0.65,
+            "score/A@0": 0.4,
+            "score/B@0": 0.6,
+            "score/A@1": 0.5,
+            "score/B@1": 0.7,
+        }
     )
-    for _ in range(max(32, FEWEST_FOR_IMPORTANCE)):
-        proposal = study.propose()
-        study.report(proposal.number, folds(0.9 - 0.2 * abs(float(proposal.point["objective.terms.grl.ratio"]) - 0.4)))
-    shares = importances(study)
-    assert shares is not None
-    assert next(iter(shares)) == "objective.terms.grl.ratio"
-    assert shares["objective.terms.grl.ratio"] > 0.7
+    assert (row["share/grl"], row["step_seconds"]) == pytest.approx((0.7, 0.6))
+    assert list(row["runs"]) == [f"trial-0000/{line}-s{seed}" for seed in (0, 1) for line in "AB"]
 
 
-def test_plots_are_drawn_for_every_mix_of_trials(tmp_path: Path) -> None:
-    study = mixed_study(tmp_path)
+def test_a_trial_that_repeats_a_point_is_never_ranked(tmp_path: Path) -> None:
+    study = open_study(tmp_path, trials=1, confirm=2, repeat=lambda: {"best": {"optimiser.lr": 1e-3}})
+    finish(study, 0.5)
+    finish(study, 0.9)
     table = trial_table(study, LINES)
-    for name, part in (("all", table), ("none_complete", table[table["state"] != "complete"])):
-        plot_settings(part, study.space, tmp_path / f"settings_{name}.png")
-        plot_history(part, tmp_path / f"history_{name}.png")
-    assert len(list(tmp_path.glob("*.png"))) == 4
+    assert list(table["kind"]) == ["trial", "confirm"]
+    assert list(table["repeats"]) == ["", "best"]
+    assert list(ranked(table)["score"]) == [0.5]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from tiny_search import run_settings, search_settings
 
 from data_pipeline.errors import UserError
-from data_pipeline.settings import validate
+from data_pipeline.settings import keys_of, search_range, validate
+from distributed.settings import RunSettings
 from model.terms.registry import TERMS
 from tune.command_words import SPACES
-from tune.search_space.space import SearchSettings, apply, distributions, load_space, searched_terms
+from tune.search_space.settings import SearchSettings
+from tune.search_space.space import apply, distributions, load_space, run_words, searched_terms
 
 
 def lambda_space(*overrides: str) -> dict[str, object]:
@@ -27,13 +29,13 @@ def terms_on(*overrides: str) -> set[str]:
 def test_lambda_searches_the_ratio_of_every_term_that_is_on_under_gradnorm() -> None:
     space = lambda_space("objective.balance.mode=gradnorm_ema")
     assert set(space) == {f"objective.terms.{name}.ratio" for name in terms_on()}
-    assert all(own == FloatDistribution(0.1, 2.0, log=True) for own in space.values())
+    assert all(own == FloatDistribution(0.01, 4.0, log=True) for own in space.values())
 
 
 def test_lambda_searches_the_weight_of_every_term_that_is_on_under_fixed_ramp() -> None:
     space = lambda_space("objective.balance.mode=fixed_ramp")
     assert set(space) == {f"objective.terms.{name}.weight" for name in terms_on()}
-    assert all(own == FloatDistribution(0.02, 4.0, log=True) for own in space.values())
+    assert all(own == FloatDistribution(0.01, 4.0, log=True) for own in space.values())
 
 
 def test_a_term_that_is_off_is_not_searched() -> None:
@@ -42,7 +44,7 @@ def test_a_term_that_is_off_is_not_searched() -> None:
 
 def test_a_weight_is_not_searched_above_its_cap() -> None:
     space = lambda_space("objective.balance.mode=fixed_ramp", "objective.terms.corr.cap=1.5")
-    assert space["objective.terms.corr.weight"] == FloatDistribution(0.02, 1.5, log=True)
+    assert space["objective.terms.corr.weight"] == FloatDistribution(0.01, 1.5, log=True)
 
 
 def test_a_search_of_weights_without_any_term_is_refused() -> None:
@@ -54,7 +56,8 @@ def test_a_search_of_weights_without_any_term_is_refused() -> None:
 def test_every_preset_is_a_space_that_runs_accept(preset: str) -> None:
     # As docs/search.md says: sensitivity is about two weights, which have to be able to act.
     acting = ["objective.balance.mode=fixed_ramp", "objective.terms.vrex.on=true"] * (preset == "sensitivity")
-    assert distributions(load_space(preset, []), run_settings(*acting))
+    search = load_space(preset, [])
+    assert distributions(search, run_settings(*run_words(search), *acting))
 
 
 FIXED = "objective.balance.mode=fixed_ramp"
@@ -86,13 +89,71 @@ def test_a_setting_that_cannot_act_is_refused_with_the_reason(
     ("key", "switch"),
     [
         ("objective.terms.vrex.weight", {"objective.terms.vrex.on": {"choices": [True, False]}}),
-        ("objective.terms.grl.ratio", {"objective.balance.mode": {"choices": ["fixed_ramp", "gradnorm_ema"]}}),
         ("objective.terms.push.weight", {"model.competition.on": {"choices": [True, False]}}),
     ],
 )
 def test_a_setting_that_acts_in_some_trials_is_searched(key: str, switch: dict[str, object]) -> None:
     search = search_settings(parameters={key: WEIGHT, **switch})
     assert set(distributions(search, run_settings(FIXED))) == {key, *switch}
+
+
+MODES = {"objective.balance.mode": {"choices": ["fixed_ramp", "gradnorm_ema", "dwa"]}}
+
+
+@pytest.mark.parametrize(
+    ("key", "readers"),
+    [
+        ("objective.terms.grl.ratio", "gradnorm_ema"),
+        ("objective.balance.beta", "gradnorm_ema"),
+        ("objective.balance.dwa_temperature", "dwa"),
+    ],
+)
+def test_what_only_some_searched_modes_read_is_searched_under_those_alone(key: str, readers: str) -> None:
+    base = run_settings("objective.terms.grl.on=false", "objective.terms.corr.on=false", FIXED)
+    if "grl" in key:
+        modes, base = {"objective.balance.mode": {"choices": ["fixed_ramp", "gradnorm_ema"]}}, run_settings(FIXED)
+    else:
+        modes = MODES
+    with pytest.raises(UserError, match=rf"'{key}' would find nothing: .*with when: .*{readers}"):
+        distributions(search_settings(parameters={key: {}, **modes}), base)
+    waiting = {key: {"when": {"objective.balance.mode": [readers]}}, **modes}
+    assert list(distributions(search_settings(parameters=waiting), base)) == ["objective.balance.mode", key]
+
+
+def test_a_setting_waits_for_a_value_that_is_searched() -> None:
+    waiting = {"objective.balance.beta": {"when": {"objective.balance.mode": ["gradnorm"]}}, **MODES}
+    with pytest.raises(UserError, match=r"waits for \['gradnorm'\], and objective.balance.mode is one of"):
+        search_settings(parameters=waiting)
+
+
+@pytest.mark.parametrize(
+    ("key", "declared"),
+    [
+        ("optimiser.lr", FloatDistribution(3e-4, 1e-2, log=True)),
+        ("objective.balance.every", IntDistribution(1, 32, log=True)),
+        ("model.environment.support_signals", CategoricalDistribution([False, True])),
+    ],
+)
+def test_a_parameter_without_a_range_has_the_one_its_owner_declares(key: str, declared: BaseDistribution) -> None:
+    search = search_settings(parameters={key: {}})
+    assert distributions(search, run_settings("objective.balance.mode=gradnorm_ema")) == {key: declared}
+
+
+def test_a_setting_that_declares_no_range_needs_one() -> None:
+    with pytest.raises(UserError, match=r"'optimiser.clip' declares no range to search: give low and high"):
+        distributions(search_settings(parameters={"optimiser.clip": {}}), run_settings())
+
+
+def test_every_declared_range_lies_within_what_a_run_accepts() -> None:
+    for key in keys_of(RunSettings):
+        declared = search_range(RunSettings, key)
+        if (
+            declared is not None
+            and "low" in declared
+            and not key.startswith(("objective.terms.", "objective.balance."))
+        ):
+            for value in (declared["low"], declared["high"]):
+                apply(run_settings(), {key: value})
 
 
 def test_weights_are_not_searched_where_the_mode_reads_none() -> None:
@@ -144,6 +205,8 @@ def test_a_key_or_value_that_no_run_accepts_is_named(key: str, content: dict[str
     ("content", "message"),
     [
         ({"low": 1.0}, "give low and high"),
+        ({"log": True}, "give low and high with log"),
+        ({"choices": [1, 2], "shares": [1]}, "a whole number of at least 1 per choice"),
         ({"low": 2.0, "high": 1.0}, "low below high"),
         ({"low": 0.0, "high": 1.0, "log": True}, "low above 0"),
         ({"low": 0.5, "high": 2.0, "integer": True}, "whole low and high"),
