@@ -69,10 +69,11 @@ ARROWS = {
         "search_space",
         "identity scheduling",
         "ablation findings",
+        "searched",
         "progress handing_out",
         "searching",
         "dry_run",
-        "search ablate ablation_report",
+        "search ablate ablation_report report",
     ),
 }
 """Rooms and the modules beside them, in import order: each imports from itself and from lines before its own."""

@@ -9,7 +9,9 @@ from rich.console import Console
 
 from distributed.settings import RunSettings
 from tune.findings import BEST, RECOMMENDED, point_of, recommended_point, region_of
+from tune.region import sentences
 from tune.search_space import CONFIRM, SearchStudy, printed_table, ranked, trial_table, write_preset
+from tune.searched import PAGE, write_search_report
 
 
 def hand_out(study: SearchStudy, settings: RunSettings, folder: Path, lines: list[str], console: Console) -> None:
@@ -22,6 +24,7 @@ def hand_out(study: SearchStudy, settings: RunSettings, folder: Path, lines: lis
         console.print(f"failed     {row['kind']} {row['number']}: {row['reason']}", markup=False)
     if best.empty:
         console.print("best       none: no trial finished all its folds")
+        write_search_report(folder)
         return
     console.print(printed_table(table, list(study.space), lines))
     first = best.iloc[0]
@@ -37,6 +40,10 @@ def hand_out(study: SearchStudy, settings: RunSettings, folder: Path, lines: lis
         told = "Recommended settings, those with the highest expected score" + _fresh(table, RECOMMENDED, lines)
         file = write_preset(point, told, settings, folder / "recommended.yaml")
         console.print(f"recommends {file}, the settings with the highest expected score")
+    report = write_search_report(folder)
+    for sentence in sentences(report):
+        console.print(sentence, markup=False)
+    console.print(f"report     {folder / PAGE}")
 
 
 def _fresh(table: pd.DataFrame, word: str, lines: list[str]) -> str:
