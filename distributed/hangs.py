@@ -7,10 +7,14 @@ debugger. That one's own stack does, and is written while it still hangs.
 from __future__ import annotations
 
 import faulthandler
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+PAUSE = 0.01
+"""Share of that time for which the clock that was set last still does: setting it costs a thread."""
 SHARE = 0.9
 """Of the time workers wait for each other: before the waiting ones end it all."""
 
@@ -23,9 +27,13 @@ def stacks_of_a_hang(file: Path, seconds: float) -> Iterator[Callable[[], None]]
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as sink:
+        set_at = -math.inf
 
         def alive() -> None:
-            faulthandler.dump_traceback_later(SHARE * seconds, repeat=False, file=sink)
+            nonlocal set_at
+            if (now := time.monotonic()) - set_at >= PAUSE * seconds:
+                set_at = now
+                faulthandler.dump_traceback_later(SHARE * seconds, repeat=False, file=sink)
 
         try:
             yield alive

@@ -40,8 +40,9 @@ class StreamSettings(Settings):
     """Steps gathered by one Ray Data task."""
     prefetch: int = Field(4, ge=1, le=256)
     """Batches held ready in the worker."""
-    tasks: int = Field(1, ge=1, le=64)
-    """Read tasks at a time, per worker."""
+    tasks: int = Field(1, ge=0, le=64)
+    """Read tasks at a time, per worker; 0: the worker reads by itself, without Ray Data, for runs so short that its
+    start would be felt. The batches are the same."""
     cpus_per_task: float = Field(0.25, gt=0, le=8)
     """CPUs a read task reserves from Ray; gathering is memory-bound, so a share of one is enough."""
 
@@ -132,11 +133,17 @@ def stream(
 
     `labelled`: with the labels of the support pairs, for the protocol of that name.
     """
+    widest = plan.supports[-1]
+    if settings.tasks == 0:
+        store = _opened(store_path)
+        for step in range(start, stop):
+            columns = gather(store, plan_steps(plan, step, step + 1, rank, world), widest, labelled)
+            yield collate(columns, plan.support_of(step))
+        return
     # Not at the top: settings and `gather` are also used where there is no Ray (prediction with --local).
     import ray.data
 
     per_step = len(plan.slots(rank, world))
-    widest = plan.supports[-1]
     blocks = [
         _to_arrow(plan_steps(plan, first, min(first + settings.steps_per_block, stop), rank, world))
         for first in range(start, stop, settings.steps_per_block)

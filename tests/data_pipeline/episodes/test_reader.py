@@ -60,6 +60,7 @@ def assert_equal(found: list[EpisodeBatch], wanted: list[EpisodeBatch]) -> None:
         (5, 12, 1, 2, {"steps_per_block": 1, "prefetch": 1}),
         (3, 10, 0, 2, {"steps_per_block": 3, "prefetch": 2, "tasks": 2}),
         (3, 4, 3, 4, {"steps_per_block": 64}),
+        (5, 12, 1, 2, {"tasks": 0}),
     ],
 )
 def test_batches_are_the_plans_steps_in_order_whatever_is_read_ahead(
@@ -71,7 +72,7 @@ def test_batches_are_the_plans_steps_in_order_whatever_is_read_ahead(
     )
 
 
-@pytest.mark.parametrize("settings", [{}, {"steps_per_block": 3, "tasks": 2}])
+@pytest.mark.parametrize("settings", [{}, {"steps_per_block": 3, "tasks": 2}, {"tasks": 0}])
 def test_support_sizes_may_change_inside_a_block_of_steps(
     store: Store, local_ray: None, settings: dict[str, int]
 ) -> None:
