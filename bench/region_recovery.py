@@ -10,8 +10,9 @@ A repeat is a search of 64 Sobol points over five log axes, five lines with larg
     flat      nothing but noise
 
 Known in closed form: the bounds of {f >= max f - tolerance} per axis at the tolerance that the report names, S1 and ST;
-the volume on 65,536 points. What is finished is not repeated. Counted: bounds one by one and all ten of a repeat at a time, volume, S1, ST (to .005, for
-an index of 0 has a lower end just above it). Beside it the volumes of the two rules of algorithms.md 11.
+the volume on 65,536 points. Counted: bounds one by one and all ten of a repeat at a time, volume, S1, ST (to .005, for
+an index of 0 has a lower end just above it). Beside it the volumes of the rules of algorithms.md 11. What is finished
+is not repeated.
 """
 
 from __future__ import annotations
