@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: environment train test test-browser test-cluster test-real-data mutants lint types
+.PHONY: environment train test test-browser test-cluster test-postgresql test-real-data mutants lint types
 
 environment: $(VENV)/.ready
 
@@ -41,6 +41,9 @@ test-browser: environment
 
 test-cluster: environment
 	$(BIN)/python -m pytest --must-run cluster -m cluster
+
+test-postgresql: environment
+	$(BIN)/python -m pytest --must-run postgresql -m postgresql
 
 test-real-data: environment
 	$(BIN)/python -m pytest --must-run real_data -m real_data

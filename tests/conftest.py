@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import browsers
+import databases
 import network_hosts
 import pytest
 
@@ -22,6 +23,7 @@ def _public_files() -> str:
 
 
 NEEDS: dict[str, tuple[Callable[[], str], str]] = {
+    "postgresql": (databases.what_is_missing, "make test-postgresql"),
     "browser": (browsers.what_is_missing, "make test-browser"),
     "cluster": (network_hosts.what_is_missing, "make test-cluster"),
     "real_data": (_public_files, "make test-real-data"),

@@ -65,8 +65,8 @@ ARROWS = {
         "train evaluate predict export submit",
     ),
     "tune": (
-        "command_words",
-        "search_space region",
+        "command_words region",
+        "search_space",
         "identity scheduling",
         "ablation findings",
         "searched",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,6 @@ from tune.search_space import (
     DESIGN,
     Point,
     SearchSettings,
-    base_point,
     conditions,
     distributions,
     is_searched,
@@ -29,10 +29,34 @@ ROLES = {DESIGN: "design", CONFIRM: "confirm"}
 
 def region_of(table: pd.DataFrame, search: SearchSettings, settings: RunSettings, lines: list[str]) -> RegionReport:
     """What the trials of `table` say about the space."""
-    named = table.assign(role=table["kind"].map(ROLES)).rename(columns={"step_seconds": "seconds_per_step"})
-    space = distributions(search, settings)
-    base = base_point(space, search, settings, inside=False) or {}
+    space, base = distributions(search, settings), defaults(search, settings)
+    named = adapted(table, list(space), base, search)
     return analyse(named, space, lines, list(range(search.seeds)), base, search.seed)
+
+
+def defaults(search: SearchSettings, settings: RunSettings) -> dict[str, Any]:
+    """The searched settings as the runs have them, whether or not they lie within the space."""
+    found: dict[str, Any] = {}
+    for key in distributions(search, settings):
+        value: Any = settings
+        for name in key.split("."):
+            value = getattr(value, name)
+        found[key] = value
+    return found
+
+
+def adapted(table: pd.DataFrame, keys: list[str], base: Mapping[str, Any], search: SearchSettings) -> pd.DataFrame:
+    """The `table` with the columns that `analyse` asks for: role, seconds_per_step, and one per searched key."""
+    if table.empty:
+        return table
+    named = table.rename(columns={"step_seconds": "seconds_per_step"})
+    named = named.reindex(columns=[*named.columns, *(key for key in keys if key not in named.columns)])
+    named = named.assign(role=named["kind"].map(ROLES))
+    as_they_stand = (named["kind"] == CONFIRM) & (named["repeats"] == AS_THEY_STAND)
+    for key in keys:
+        if as_they_stand.any() and is_searched(key, base, conditions(search)):
+            named.loc[as_they_stand, key] = base[key]
+    return named
 
 
 def recommended_point(

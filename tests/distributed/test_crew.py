@@ -47,8 +47,9 @@ def claimed(folder: Path, name: str, store: Store, *words: str) -> tuple[Path, R
 
 
 def workers() -> set[int]:
-    """Process numbers of the training workers that are alive."""
-    return {one.pid for one in psutil.process_iter() if "RayTrainWorker" in " ".join(one.cmdline())}
+    """Process numbers of the training workers of this process' own Ray that are alive."""
+    own = psutil.Process().children(recursive=True)
+    return {one.pid for one in own if "RayTrainWorker" in " ".join(one.cmdline())}
 
 
 def test_a_run_among_others_has_the_bits_of_one_with_workers_of_its_own(
@@ -70,6 +71,7 @@ def test_a_user_s_mistake_is_told_and_the_worker_takes_the_next_run(tmp_path: Pa
     run, settings = claimed(tmp_path, "good", store)
     crew.fit(settings, store.path, run, "cpu")
     before = workers()
+    assert before
     spoilt, settings = claimed(tmp_path, "spoilt", store, "episodes.query=2000")
     with pytest.raises(UserError, match="has too few pairs for an episode"):
         crew.fit(settings, store.path, spoilt, "cpu")
@@ -82,7 +84,9 @@ def test_a_user_s_mistake_is_told_and_the_worker_takes_the_next_run(tmp_path: Pa
 def test_a_worker_that_is_killed_is_replaced_and_the_run_goes_on(tmp_path: Path, store: Store, crew: Crew) -> None:
     run, settings = claimed(tmp_path, "killed", store)
     crew.fit(settings, store.path, run, "cpu")
-    for own in workers():
+    before = workers()
+    assert before
+    for own in before:
         psutil.Process(own).kill()
     shutil.rmtree(checkpoints(run)[-1][0])  # as if it had been killed before the last checkpoint
     crew.fit(settings, store.path, run, "cpu")

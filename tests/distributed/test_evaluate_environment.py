@@ -63,7 +63,7 @@ def test_beside_a_model_trained_without_environment_the_report_says_what_it_adds
         low, high = interval(paired_difference(labels, logits, alone, draws), draws)
         assert (found["low"], found["high"]) == pytest.approx((low, high))
     assert list(content["lines"][0]["rivals"])[:2] == [NEUTRAL, NO_ENVIRONMENT]
-    for text in (page, printed.replace("\n", " ")):
+    for text in (page.lower(), printed.replace("\n", " ")):
         assert "what the environment adds is the lead over 'no environment'" in text
         assert "does not say what the environment adds" not in text
 
@@ -76,7 +76,7 @@ def test_alone_the_report_claims_nothing_of_what_the_environment_adds(
     store: Store, tmp_path: Path, dropout: float, sentence: str
 ) -> None:
     content, page, _ = told(tiny_run(tmp_path, store, environment={"context_dropout": dropout}), None)
-    assert "this report does not say what the environment adds" in page
+    assert "This report does not say what the environment adds" in page
     assert sentence in page
     assert NO_ENVIRONMENT not in content["lines"][0]["rivals"]
 

@@ -57,17 +57,17 @@ def test_the_default_that_was_run_again_is_known_by_its_settings(folder: Path) -
     assert None not in [own["search"] for own in again]
 
 
-def test_what_is_recommended_is_a_preset_of_runs(folder: Path) -> None:
-    best = json.loads((folder / "region.json").read_text())["parts"][0]["landscape"]["region"]["best"]
-    settings = load(RunSettings, [folder / "recommended.yaml"])
-    assert settings.objective.terms.corr.weight == pytest.approx(best["objective.terms.corr.weight"])
-    assert settings.objective.terms.grl.on
+def test_the_best_trial_stands_behind_the_optimism_of_the_answer(folder: Path) -> None:
+    found = json.loads((folder / "region.json").read_text())
+    best = found["parts"][0]["landscape"]["best_trial"]["score"]
+    assert found["noise"]["confirmations"][0]["search"] == pytest.approx(best)
 
 
-def test_the_report_can_lie_elsewhere(tmp_path: Path) -> None:
+def test_the_report_can_lie_elsewhere_and_names_the_preset_of_the_search(tmp_path: Path) -> None:
     made = searched(tmp_path / "one", points=4)
+    (made / "recommended.yaml").write_text("{}")
     write_search_report(made, tmp_path / "elsewhere")
-    assert (tmp_path / "elsewhere/report.html").is_file()
+    assert f"--config {made}/recommended.yaml" in (tmp_path / "elsewhere/report.html").read_text()
     assert not (made / "report.html").exists()
 
 

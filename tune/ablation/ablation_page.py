@@ -69,7 +69,8 @@ def _differing(rows: list[Comparison]) -> str:
     worse, better = ([row for row in told if sign * row.difference.mean > 0] for sign in (-1, 1))
     most = "".join([f"; the largest loss is {_told(row)}" for row in worse[:1]])
     most += "".join([f"; the largest gain is {_told(row)}" for row in better[-1:]])
-    return f"Of {count}, {len(better)} are better and {len(worse)} worse with every interval clear of zero{most}."
+    found = f"{len(better)} {'is' if len(better) == 1 else 'are'} better and {len(worse)} worse"
+    return f"Of {count}, {found} with every interval clear of zero{most}."
 
 
 def _told(row: Comparison) -> str:

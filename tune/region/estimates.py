@@ -37,13 +37,14 @@ def estimate(value: float, draws: Floats) -> Estimate:
 
 
 def over_lines(own: Estimate, without: Floats) -> Estimate:
-    """`own`, widened to the jackknife's t-interval where `without` (F,) are its values without each line."""
+    """`own`, widened by the jackknife's t-interval over lines in quadrature; `without` (F,) are values without each."""
     count = len(without)
     if count < 2 or not np.isfinite(without).all():
         return own
     error = float(np.sqrt((count - 1) * without.var()))
     half = float(student_t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
-    return Estimate(own.value, min(own.low, own.value - half), max(own.high, own.value + half))
+    below, above = (float(np.hypot(end - own.value, half)) for end in (own.low, own.high))
+    return Estimate(own.value, own.value - below, own.value + above)
 
 
 def together(values: Floats, draws: Floats) -> list[Estimate]:

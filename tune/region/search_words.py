@@ -75,8 +75,8 @@ def size_of_region(part: Part, land: Landscape) -> list[str]:
     raw = "-" if math.isnan(region.raw_share.value) else percent(region.raw_share)
     return [
         f"{percent(region.volume)} of the searched box{under(part)} lies in the region: within "
-        f"{region.tolerance:.4f} of the best point, one paired standard error over lines, or not to be told from it; {inside} of its "
-        f"{len(part.trials)} complete trials lie there.",
+        f"{region.tolerance:.4f} of the best point, one paired standard error over lines, or not to be told "
+        f"from it; {inside} of its {len(part.trials)} complete trials lie there.",
         f"By other rules: {raw} of the trials pass the one-SE rule by their own spread over lines; "
         f"{region.half_volume:.0%} of the box is within the tolerance with even odds, {region.strict_volume:.0%} "
         "against the best of every draw.",

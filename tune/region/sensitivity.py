@@ -3,8 +3,8 @@
 S1 of an axis is the share of the score's variance that it explains alone, ST the share that would go if it were known
 last, S2 what a pair has beyond both (Sobol 2001; Saltelli et al. 2010; SALib's design and estimators). They are read
 off the surrogate: the value off its posterior mean, the interval off functions drawn from its posterior, each with an
-analysis of its own, so that it holds what the surrogate does not know and the Monte-Carlo error alike, and as wide as a
-jackknife over lines where that is wider. PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255; Optuna's) says what tells
+analysis of its own, so that it holds what the surrogate does not know and the Monte-Carlo error alike, widened by a
+jackknife over lines. PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255; Optuna's) says what tells
 good points of the region from its others; it needs no surrogate and knows no interactions.
 """
 

@@ -30,7 +30,7 @@ STATES = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
-TABLE, PRESET = "trials.parquet", "best.yaml"
+TABLE = "trials.parquet"
 SHOWN = 5
 """Rows of the printed table."""
 
@@ -94,10 +94,11 @@ def write_table(table: pd.DataFrame, folder: Path) -> None:
     write_durably(folder / TABLE, sink.getvalue())
 
 
-def write_preset(
-    point: Point, score: float, lines: list[str], base: RunSettings, folder: Path, name: str = PRESET
-) -> Path:
-    """Write the settings of a point as a preset for distributed/train.py: all that differ from the defaults."""
+def write_preset(point: Point, told: str, base: RunSettings, file: Path) -> Path:
+    """Write the settings of a point as a preset for distributed/train.py: all that differ from the defaults.
+
+    `told` is what is known of them, in one line.
+    """
     settings = apply(base, point)
     tree = settings.model_dump(mode="json", exclude_defaults=True)
     # A value equal to the default was searched all the same, and must not depend on what the default becomes.
@@ -107,14 +108,10 @@ def write_preset(
         for name in branches:
             branch = branch.setdefault(name, {})
         branch[leaf] = value
-    command = shlex.join(["python", "distributed/train.py", "--config", str(folder / name)])
-    head = (
-        f"# {name.removesuffix('.yaml').capitalize()} settings of search {folder.name}: macro average precision "
-        f"{score:.4f} on validation lines {', '.join(lines)}.\n"
-        f"# Choose a validation line: {command} --valid-line LINE --store ...\n"
-    )
-    write_durably(folder / name, head.encode() + yaml_text(tree))
-    return folder / name
+    command = shlex.join(["python", "distributed/train.py", "--config", str(file)])
+    head = f"# {told}\n# Choose a validation line: {command} --valid-line LINE --store ...\n"
+    write_durably(file, head.encode() + yaml_text(tree))
+    return file
 
 
 def printed_table(table: pd.DataFrame, keys: list[str], lines: list[str]) -> Table:

@@ -85,10 +85,8 @@ def is_searched(key: str, point: Mapping[str, Any], waits: Mapping[str, Mapping[
     return all(point.get(other) in values for other, values in waits.get(key, {}).items())
 
 
-def base_point(
-    space: Mapping[str, BaseDistribution], search: SearchSettings, base: RunSettings, inside: bool = True
-) -> Point | None:
-    """The searched settings as the runs have them; None where one that has to be `inside` is not."""
+def base_point(space: Mapping[str, BaseDistribution], search: SearchSettings, base: RunSettings) -> Point | None:
+    """The searched settings as the runs have them; None where one of them lies outside the space."""
     point: Point = {}
     for key, own in space.items():
         if not is_searched(key, point, conditions(search)):
@@ -96,7 +94,7 @@ def base_point(
         value: Any = base
         for name in key.split("."):
             value = getattr(value, name)
-        if inside and not own._contains(own.to_internal_repr(value)):
+        if not own._contains(own.to_internal_repr(value)):
             return None
         point[key] = value
     return point

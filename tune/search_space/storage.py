@@ -19,6 +19,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from data_pipeline.errors import UserError
 
@@ -41,7 +42,8 @@ def open_storage(folder: Path, url: str) -> BaseStorage:
         _drop_torn_line(folder / JOURNAL)
         return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
     try:
-        return PatientStorage(full_url(url), engine_kwargs={"pool_pre_ping": True})
+        # A connection per question: none that a restart of the server could have broken is kept.
+        return PatientStorage(full_url(url), engine_kwargs={"poolclass": NullPool})
     except (ImportError, NoSuchModuleError) as error:
         raise UserError(
             f"--storage {shown(url)}: no driver for it is installed ({error}); this project brings those of SQLite, "

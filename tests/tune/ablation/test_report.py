@@ -13,8 +13,10 @@ from tiny_ablation import QUADRANT, ablation, complete, predictions, record, var
 
 from data_pipeline.errors import UserError
 from evaluation.metrics import average_precision
+from tune.ablation.ablation_page import answer, clear_of_zero
 from tune.ablation.comparison import AblationReport, Comparison
-from tune.ablation.contrasts import Difference, between, contrast, judged
+from tune.ablation.contrasts import Contrast, Difference, between, contrast, judged
+from tune.ablation.forest import forest
 from tune.ablation.identity import OUTCOMES, write_outcome
 from tune.ablation.run import Outcome, activity, alarms, figures
 from tune.ablation.summary import build, hand_out
@@ -229,3 +231,43 @@ def test_predictions_that_are_gone_are_named(tmp_path: Path) -> None:
     (folder / OUTCOMES / "default-A-C-0.parquet").unlink()
     with pytest.raises(UserError, match=r"default-A-C-0\.parquet is missing; delete default-A-C-0\.json"):
         build(folder, DRAWS)
+
+
+def test_the_page_opens_with_the_base_what_differs_and_how_sure_it_is(tmp_path: Path) -> None:
+    signals = {"default": 1.0, "weak": 0.3, "strong": 2.0, "idle": 1.0}
+    made = record(variant("weak"), variant("strong"), variant("idle"))
+    base, differing, sure = answer(build(ablation(tmp_path / "one", made, signals), DRAWS))
+    assert base.startswith("The base settings reach a macro average precision of .")
+    assert "on A, B, in stretches of genome that no training saw" in base
+    assert "Of 3 variants compared, 1 is better and 1 worse with every interval clear of zero" in differing
+    assert "the largest loss is 'weak' with -." in differing
+    assert "the largest gain is 'strong' with +." in differing
+    assert "16 complete runs (2 test lines, 2 seeds)" in sure
+
+
+@pytest.mark.parametrize(
+    ("over_runs", "bootstrap", "clear"),
+    [
+        ((0.1, 0.2), (0.05, 0.3), True),
+        ((-0.2, -0.1), (-0.3, -0.05), True),
+        ((-0.1, 0.2), (0.05, 0.3), False),
+        ((0.1, 0.2), (-0.3, -0.05), False),
+        ((np.nan, np.nan), (0.05, 0.3), True),
+        ((np.nan, np.nan), (np.nan, np.nan), False),
+    ],
+)
+def test_a_difference_is_clear_of_zero_if_every_interval_it_has_is(
+    over_runs: tuple[float, float], bootstrap: tuple[float, float], clear: bool
+) -> None:
+    assert clear_of_zero(Contrast(0.1, over_runs, bootstrap, {}, 2)) is clear
+
+
+def test_the_forest_has_a_row_per_variant_compared_and_a_mark_per_line(tmp_path: Path) -> None:
+    made = record(variant("weak"), variant("more", against="weak"), variant("waiting"))
+    report = build(ablation(tmp_path / "one", made, {"default": 1.0, "weak": 0.3, "more": 0.5}), DRAWS)
+    (plot,) = forest(report.comparisons).plots
+    assert list(plot.drawing.layout.yaxis.ticktext) == ["weak", "more<br>to weak"]
+    drawn = {trace.name: trace for trace in plot.drawing.data}
+    means = [row(report, name).difference.mean for name in ("weak", "more")]
+    assert list(drawn["mean"].x) == means
+    assert list(drawn["test lines"].text) == ["A", "B", "A", "B"]

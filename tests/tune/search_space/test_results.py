@@ -51,13 +51,13 @@ def test_only_complete_trials_are_ranked_whatever_a_running_one_has_so_far(tmp_p
 
 def test_the_preset_gives_the_trials_settings_back(tmp_path: Path) -> None:
     base, point = run_settings("optimiser.clip=0.5"), {"optimiser.lr": 3e-4, "model.energy.channels": 2}
-    preset = write_preset(point, 0.5, LINES, base, tmp_path)
+    preset = write_preset(point, "Told.", base, tmp_path / "best.yaml")
     assert load(RunSettings, [preset]) == apply(base, point)
     assert load(RunSettings, [preset], ["fold.valid_line=sim3"]).fold.valid_line == "sim3"
 
 
 def test_a_searched_value_that_is_the_default_stands_in_the_preset(tmp_path: Path) -> None:
-    preset = write_preset({"optimiser.lr": RunSettings().optimiser.lr}, 0.5, LINES, run_settings(), tmp_path)
+    preset = write_preset({"optimiser.lr": RunSettings().optimiser.lr}, "Told.", run_settings(), tmp_path / "best.yaml")
     assert "lr: 0.001" in preset.read_text()
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tiny_search import finish, open_study
+from browsers import chromium
+from databases import postgresql
+from tiny_search import finish, open_study, propose
 
 from data_pipeline.errors import UserError
 from tune.search_space import storage
-from tune.search_space.storage import open_storage, require_new_study, shown
+from tune.search_space.storage import JOURNAL, open_storage, require_new_study, shown
 
 
 @pytest.mark.parametrize(
@@ -76,6 +85,58 @@ def test_a_database_that_stays_away_ends_in_a_sentence(tmp_path: Path, monkeypat
     with pytest.raises(UserError, match="has been away for 0 s: database is locked; what is finished is kept"):
         finish(study, 0.6)
     other.close()
+
+
+@pytest.mark.postgresql
+def test_a_search_in_postgresql_outlives_its_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with postgresql() as server:
+        study = open_study(tmp_path, storage=server.url, start={"optimiser.lr": 1e-3})
+        finish(study, 0.5)
+        server.stop()
+        back = threading.Timer(2.0, server.start)
+        back.start()
+        finish(study, 0.6)
+        back.join()
+        interrupted = propose(study)
+        after = open_study(tmp_path, storage=server.url)
+        assert propose(after) == interrupted
+        assert [trial.value for trial in after.trials()] == [0.5, 0.6, None]
+        with pytest.raises(UserError, match="has a study 'search' already"):
+            require_new_study(server.url, "search", resume=False)
+    assert "waiting for the database of the study" in capsys.readouterr().err
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("url", "first"), [("", 0), ("sqlite:///{folder}/study.db", 1)])
+def test_optuna_dashboard_shows_a_finished_study(tmp_path: Path, url: str, first: int) -> None:
+    url = url.format(folder=tmp_path)
+    study = open_study(tmp_path, storage=url, trials=3)
+    for score in (0.5, 0.7, 0.6):
+        finish(study, score)
+    with chromium() as browser, dashboard(url or str(tmp_path / JOURNAL)) as address:
+        page = browser.new_page()
+        page.goto(f"{address}/dashboard/studies/{first}")
+        page.wait_for_selector("text=Hyperparameter Importance", timeout=60_000)
+        assert "search" in page.inner_text("body")
+        assert "0.7" in page.inner_text("body")
+
+
+@contextmanager
+def dashboard(storage: str) -> Iterator[str]:
+    """optuna-dashboard on `storage`; yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = Path(sys.executable).with_name("optuna-dashboard")
+    command = [str(program), storage, "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        for _ in range(300):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.2)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
 
 
 def test_the_password_of_a_database_is_never_shown() -> None:
