@@ -2,8 +2,8 @@
 
     python tune/report.py runs/NAME
 
-Writes report.html (one page for a browser), region.md (its tables) and region.json (all numbers): the region of settings
-that do as well as the best, what matters in it, and how sure that is. Nothing is trained.
+Writes report.html (one page for a browser), region.md (its tables) and region.json (all numbers): the region of
+settings that do as well as the best, what matters in it, and how sure that is. Nothing is trained.
 Cost: seconds.
 """
 

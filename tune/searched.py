@@ -14,14 +14,12 @@ from data_pipeline.durable import write_durably
 from data_pipeline.errors import UserError
 from distributed.settings import RunSettings
 from evaluation.page import write_page
-from tune.findings import defaults, region_of
+from tune.findings import AS_THEY_STAND, BEST, RECOMMENDED, defaults, region_of
 from tune.identity import SearchRecord, read_search
 from tune.region import RegionReport, SearchWords, region_tables, search_page, sentences
 from tune.search_space import SearchSettings, distributions
 
 TRIALS, PAGE, CONTENT, MARKDOWN = "trials.parquet", "report.html", "region.json", "region.md"
-RECOMMENDED = "recommended.yaml"
-"""Preset of the recommended settings, where the search has written one."""
 
 
 def write_search_report(folder: Path, out: Path | None = None) -> RegionReport:
@@ -31,7 +29,7 @@ def write_search_report(folder: Path, out: Path | None = None) -> RegionReport:
     """
     record = read_search(folder)
     search, settings = SearchSettings.model_validate(record.search), RunSettings.model_validate(record.run)
-    table, base = read_trials(folder), defaults(search, settings)
+    table, base = best_first(read_trials(folder)), defaults(search, settings)
     space = distributions(search, settings)
     report = region_of(table, search, settings, record.lines)
     out = out or folder
@@ -57,9 +55,20 @@ def read_trials(folder: Path) -> pd.DataFrame:
         raise UserError(f"{file} cannot be read ({error}); resuming the search writes it anew") from error
 
 
+def best_first(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with the rows that try a point again in the order in which an answer speaks of them.
+
+    The luck that is in question is that of the best trial, so that it comes before what is recommended and the default.
+    """
+    if "repeats" not in table:
+        return table
+    order = {name: place for place, name in enumerate(("", BEST, RECOMMENDED, AS_THEY_STAND))}
+    return table.sort_values("repeats", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+
+
 def words_of(folder: Path, record: SearchRecord, keys: list[str], base: Mapping[str, Any]) -> SearchWords:
     """What the page says of the search beside its numbers."""
-    preset = folder / RECOMMENDED
+    preset = folder / f"{RECOMMENDED}.yaml"
     command = shlex.join(["python", "distributed/train.py", "--config", str(preset), "--store", record.store])
     return SearchWords(
         store=record.store,

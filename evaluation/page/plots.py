@@ -47,5 +47,5 @@ UNIT = {"range": [-0.02, 1.02], "dtick": 0.2}
 
 
 def plain(text: str) -> str:
-    """`text` for a figure as it stands: plotly would take what looks like a tag in it for one."""
-    return html.escape(text, quote=False)
+    """`text` for a figure as it stands: plotly would take what looks like a tag or like mathematics in it for one."""
+    return html.escape(text, quote=False).replace("$", "&#36;")

@@ -19,7 +19,7 @@ from tune.region.sensitivity import PairSensitivity
 SHOWN = 10
 """Settings of a heat map whose numbers can still be read."""
 WHISKERS = 3.0
-"""Quartile ranges below the lower quartile at which a score is drawn on the figure's edge, not to press all others flat."""
+"""Quartile ranges below the lower quartile from which a score stands on the edge, not to press all others flat."""
 LIGHT = [[0.0, "#dfe5ea"], [1.0, "#5db7ef"]]
 """Grounds of a heat map on which the same dark numbers can be read in either scheme."""
 ENDS = (("failed", "x-thin", RIVAL_COLOURS[2]), ("stopped", "line-ns", RIVAL_COLOURS[0]))
@@ -71,7 +71,8 @@ def _effect(
     panel.add_scatter(
         x=values, y=np.maximum(scores, bottom), mode="markers", name="complete trials",
         marker={"color": GREY, "size": 6, "opacity": 0.7} | shown,
-        text=[f"trial {trial}: {score:.4f}" for trial, score in zip(part.trials, scores, strict=True)], hoverinfo="text",
+        text=[f"trial {trial}: {score:.4f}" for trial, score in zip(part.trials, scores, strict=True)],
+        hoverinfo="text",
     )  # fmt: skip
     panel.add_scatter(
         x=[*own.values, *own.values[::-1]], y=[*own.high, *own.low[::-1]], fill="toself",

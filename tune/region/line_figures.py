@@ -23,12 +23,12 @@ Parts = Sequence[tuple[Part, Landscape]]
 
 
 def line_figure(lines: Sequence[str], parts: Parts, table: pd.DataFrame) -> Figure | None:
-    """Scores per line in all trials, in the region and at single points; None without a complete trial."""
+    """Scores per line in all trials, in the region and at single points; None below two complete trials."""
     rows = complete(table)
-    if rows.empty:
+    if len(rows) < 2:
         return None
     lines = hardest_first(lines, rows)
-    panel = drawing("AP minus the mean of all complete trials on that line", "", 90 + 40 * len(lines))
+    panel = drawing("AP minus the mean of the line", "", 90 + 40 * len(lines))
     means = {line: float(rows[f"score/{line}"].mean()) for line in lines}
     names = [f"{plain(line)}<br>mean {means[line]:.3f}" for line in lines]
     panel.update_layout(

@@ -9,7 +9,7 @@ from plotly.graph_objects import Figure as Drawing
 
 from evaluation.page import BLUE, GREY, RIVAL_COLOURS, Figure, Plot, drawing, plain
 from tune.region.labels import counted, short
-from tune.region.modes import Modes, Versus
+from tune.region.modes import Mode, Modes, Versus
 
 SHOWN = 30
 """Pairs of a forest plot; a page has the rest in its table."""
@@ -55,12 +55,12 @@ def _forest(pairs: list[Versus]) -> Drawing:
                           line={"color": BLUE, "width": 2})  # fmt: skip
     sure = [p < SURE for *_, p in rows]
     for told, name, symbol in ((True, "told apart", "circle"), (False, "not told apart", "circle-open")):
-        at = [place for place, own in enumerate(sure) if own is told]
-        if at:
+        places = [place for place, own in enumerate(sure) if own is told]
+        if places:
             panel.add_scatter(
-                x=[rows[place][1] for place in at], y=at, mode="markers", name=name,
+                x=[rows[place][1] for place in places], y=places, mode="markers", name=name,
                 marker={"color": BLUE, "size": 9, "symbol": symbol, "line": {"width": 2, "color": BLUE}},
-                text=[f"p {rows[place][4]:.3f}" for place in at],
+                text=[f"p {rows[place][4]:.3f}" for place in places],
             )  # fmt: skip
     return panel
 
@@ -92,9 +92,8 @@ def cost_figure(modes: Modes, place: int) -> Figure | None:
         x=x, y=[own.untuned for own in known], mode="markers", name="untuned",
         marker={"color": RIVAL_COLOURS[0], "size": 9, "symbol": "square-open", "line": {"width": 2}},
     )  # fmt: skip
-    sides = ["top center" if own.tuned >= own.untuned else "bottom center" for own in known]
     panel.add_scatter(
-        x=x, y=[own.tuned for own in known], mode="markers+text", name="tuned", textposition=_apart(_near(x), sides),
+        x=x, y=[own.tuned for own in known], mode="markers+text", name="tuned", textposition=_sides(known),
         text=[plain(str(own.value)) for own in known], marker={"color": BLUE, "size": 10}, textfont={"size": 11},
     )  # fmt: skip
     count = counted(min(own.points for own in known), "complete trial")
@@ -110,20 +109,18 @@ def cost_figure(modes: Modes, place: int) -> Figure | None:
     )
 
 
-def _near(x: list[float]) -> list[bool]:
-    """Whether a mark stands so near to the one before it that their names would touch."""
-    reach = 0.2 * (max(x) - min(x) or 1.0)
-    near, taken = [], -math.inf
-    for at in x:
-        near.append(at - taken < reach)
-        taken = at if not near[-1] else -math.inf
-    return near
-
-
-def _apart(near: list[bool], sides: list[str]) -> list[str]:
-    """Names of neighbours go above and below in turn."""
-    other = {"top center": "bottom center", "bottom center": "top center"}
-    return [other[side] if close else side for close, side in zip(near, sides, strict=True)]
+def _sides(known: list[Mode]) -> list[str]:
+    """Names stand away from the square, and on the other side where they would touch the name before."""
+    wide = 0.25 * max(float(np.ptp([own.seconds_per_step for own in known])), 1e-9)
+    high = 0.1 * max(float(np.ptp([own.tuned for own in known])), 1e-9)
+    sides: list[str] = []
+    for at, own in enumerate(known):
+        above = own.tuned >= own.untuned
+        last = known[at - 1] if at else None
+        if last and own.seconds_per_step - last.seconds_per_step < wide and abs(own.tuned - last.tuned) < high:
+            above = sides[-1] == "bottom center"
+        sides.append("top center" if above else "bottom center")
+    return sides
 
 
 def _heights(scores: list[float]) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plotly.graph_objects import Figure as Drawing
@@ -87,7 +87,9 @@ def _interval(panel: Drawing, bounds: list[Bounds], name: str, colour: str, besi
     _bar(panel, [(at, end) for at, end in ends if math.isfinite(end[0])], "", colour, 2)
 
 
-def _bar(panel: Drawing, spans: list[tuple[float, tuple[float, float]]], name: str, colour: str, width: float) -> None:
+def _bar(
+    panel: Drawing, spans: Sequence[tuple[float, tuple[float, float]]], name: str, colour: str, width: float
+) -> None:
     x, y = [], []
     for at, (low, high) in spans:
         x += [low, high, None]
@@ -96,7 +98,7 @@ def _bar(panel: Drawing, spans: list[tuple[float, tuple[float, float]]], name: s
     panel.add_scatter(x=x, y=y, mode="lines", name=name, line=style, showlegend=bool(name), hoverinfo="x")
 
 
-def _marks(panel: Drawing, at: list[tuple[float, float]], name: str, marker: dict[str, Any]) -> None:
+def _marks(panel: Drawing, at: Sequence[tuple[float, float]], name: str, marker: dict[str, Any]) -> None:
     if at:
         panel.add_scatter(x=[x for x, _ in at], y=[y for _, y in at], mode="markers", name=name, marker=marker)
 

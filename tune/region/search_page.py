@@ -12,11 +12,10 @@ import pandas as pd
 
 from evaluation.page import Callout, Figure, Page, Part, Points, Section, Table
 from tune.region.activity_figures import activity_figure
-from tune.region.answer import Landscape, RegionReport
-from tune.region.answer import Part as Mapped
+from tune.region.answer import RegionReport
 from tune.region.effect_figures import effect_figure, importance_figure
 from tune.region.labels import is_strength, mapped, under
-from tune.region.line_figures import line_figure, line_table
+from tune.region.line_figures import complete, line_figure, line_table
 from tune.region.mode_figures import cost_figure, forest_figure
 from tune.region.range_figures import plane_figure, range_figure
 from tune.region.search_words import (
@@ -50,8 +49,8 @@ from tune.region.trial_figures import (
 from tune.region.wording import sentences
 
 REGION_READS = (
-    "A setting whose share of the axis is near 100 % can be left alone. Ends are followed by their interval; `others at "
-    "best` is the range when nothing else is retuned."
+    "A setting whose share of the axis is near 100 % can be left alone. Ends are followed by their interval; `others "
+    "at best` is the range where nothing else is retuned."
 )
 EFFECT_READS = (
     "The first number is how far the setting moves the score from its best to its worst value, the second how much a "
@@ -60,9 +59,9 @@ EFFECT_READS = (
 IMPORTANCE_READS = "Settings with an ST whose interval begins near 0 need no tuning in this box."
 PAIR_READS = "A pair whose interval leaves out 0 has to be tuned together."
 ZONE_READS = (
-    "Difference is what the claimed zone ([.5, 2]) scores beyond the old one ([.01, .2]) with the other settings averaged "
-    "out, and the verdict stands on its interval; scores are means of the trials in each zone as measured, shares their "
-    "median."
+    "Difference is what the claimed zone ([.5, 2]) scores beyond the old one ([.01, .2]) with the other settings "
+    "averaged out; the verdict on the claimed zone is open where the interval holds 0. Scores are means of the trials "
+    "in each zone as measured, shares their median."
 )
 MODE_READS = (
     "Untuned is what a user gets who picks the mode and nothing else, tuned what its point gives that the other lines "
@@ -78,12 +77,11 @@ Parts = Iterator[Part]
 def search_page(report: RegionReport, table: pd.DataFrame, name: str, words: SearchWords) -> Page:
     """The page of the search called `name`, from its report and its table of trials (`search_space.trial_table`)."""
     table = _whole(table, words)
-    parts = mapped(report.parts)
     sections = [
         Section("Attention", [Callout(text, "warning") for text in warnings(report, table, words)]),
         Section("The region", list(_region(report, words))),
-        Section("What each setting does", list(_effects(parts, table))),
-        Section("Which settings matter", list(_importance(parts))),
+        Section("What each setting does", list(_effects(report, table))),
+        Section("Which settings matter", list(_importance(report))),
         Section("Does a weight act", list(_activity(report, table, words))),
         Section("Lines", list(_lines(report, table))),
         Section("Choices against each other", list(_modes(report))),
@@ -115,24 +113,26 @@ def _region(report: RegionReport, words: SearchWords) -> Parts:
         plane = plane_figure(part, land, words.base, place)
         if plane is not None:
             yield plane
-    yield from _without(report.parts)
+    yield from _without("region", report)
 
 
-def _without(parts: list[Mapped]) -> Parts:
-    """In place of a figure why there is none."""
-    for part in parts:
+def _without(what: str, report: RegionReport) -> Parts:
+    """In place of a figure of each part why there is none."""
+    for part in report.parts:
         if part.landscape is None:
-            yield Callout(f"No region{under(part)}: {part.reason}.")
+            yield Callout(f"No {what}{under(part)}: {part.reason}.")
 
 
-def _effects(parts: list[tuple[Mapped, Landscape]], table: pd.DataFrame) -> Parts:
-    for place, (part, land) in enumerate(parts, 1):
+def _effects(report: RegionReport, table: pd.DataFrame) -> Parts:
+    yield from _without("curves", report)
+    for place, (part, land) in enumerate(mapped(report.parts), 1):
         yield effect_figure(part, land, table, place)
         yield _table(f"Effect per setting{under(part)}", effect_table(land), EFFECT_READS)
 
 
-def _importance(parts: list[tuple[Mapped, Landscape]]) -> Parts:
-    for place, (part, land) in enumerate(parts, 1):
+def _importance(report: RegionReport) -> Parts:
+    yield from _without("importances", report)
+    for place, (part, land) in enumerate(mapped(report.parts), 1):
         found = land.sensitivity
         figure = importance_figure(part, land, place)
         if figure is not None:
@@ -170,6 +170,7 @@ def _lines(report: RegionReport, table: pd.DataFrame) -> Parts:
     figure = line_figure(report.folds, parts, table)
     if figure is not None:
         yield figure
+    if not complete(table).empty:
         columns, rows = line_table(report.folds, parts, table)
         yield Table("Score per validation line", columns, rows, ["line"], LINES_READ)
 

@@ -1,4 +1,4 @@
-"""What the page of a search says in sentences: what to heed first, how wide the region is, how the figures came about."""
+"""What the page of a search says in sentences: what to heed first, how wide the region is, where figures come from."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class SearchWords:
 def warnings(report: RegionReport, table: pd.DataFrame, words: SearchWords) -> Iterator[str]:
     """What a reader must know before believing the rest."""
     states = states_of(table)
-    if unfinished := words.trials - sum(states.get(state, 0) for state in ("complete", "stopped", "failed")):
-        if unfinished > 0:
-            yield f"{counted(unfinished, 'trial')} of {words.trials} have not ended: this page is of a search under way."
+    unfinished = words.trials - sum(states.get(state, 0) for state in ("complete", "stopped", "failed"))
+    if unfinished > 0:
+        yield f"{unfinished} of {counted(words.trials, 'trial')} have not ended: this page is of a search under way."
     if failed := states.get("failed", 0):
         yield (
             f"{counted(failed, 'trial')} failed; the places where they stood are listed under Trials, and the region "
@@ -74,10 +74,12 @@ def size_of_region(part: Part, land: Landscape) -> list[str]:
     region, inside = land.region, sum(land.region.inside)
     raw = "-" if math.isnan(region.raw_share.value) else percent(region.raw_share)
     return [
-        f"{percent(region.volume)} of the searched box{under(part)} lies within the tolerance of {region.tolerance:.4f} "
-        f"of the best point, one paired standard error over lines; {inside} of its {len(part.trials)} complete trials do.",
-        f"By other rules: {raw} of the trials pass the one-SE rule by their own spread over lines, {region.half_volume:.0%} "
-        f"of the box is within the tolerance with even odds, {region.strict_volume:.0%} against the best of every draw.",
+        f"{percent(region.volume)} of the searched box{under(part)} lies in the region: within "
+        f"{region.tolerance:.4f} of the best point, one paired standard error over lines, or not to be told "
+        f"from it; {inside} of its {len(part.trials)} complete trials lie there.",
+        f"By other rules: {raw} of the trials pass the one-SE rule by their own spread over lines; "
+        f"{region.half_volume:.0%} of the box is within the tolerance with even odds, {region.strict_volume:.0%} "
+        "against the best of every draw.",
     ]
 
 
@@ -85,8 +87,9 @@ def worst_lines(part: Part, land: Landscape) -> str:
     """The hardest line at the best point and in the region."""
     region = land.region
     return (
-        f"At the recommended point{under(part)} the hardest line is {region.worst_line}, with {region.worst_at_best:.4f} "
-        f"to expect; the lowest that any line is to expect anywhere in the region is {region.worst_inside:.4f}."
+        f"At the recommended point{under(part)} the hardest line is {region.worst_line}, with "
+        f"{region.worst_at_best:.4f} to expect; the lowest that any line is to expect anywhere in the "
+        f"region is {region.worst_inside:.4f}."
     )
 
 
@@ -146,7 +149,7 @@ def _quality(part: Part, own: Quality) -> str:
     if math.isnan(own.r2):
         return f"{where}, whose scores are all the same."
     return (
-        f"{where}; left out one at a time their scores are predicted with an R2 of {own.r2:.2f} (1: exactly, 0: no better "
-        f"than the mean) and a rank correlation of {number(own.ranks, 2)}. Noise of a point {own.noise:.4f}, own ways of "
-        f"the lines {own.line_spread:.4f} (standard deviations)."
+        f"{where}; left out one at a time their scores are predicted with an R2 of {own.r2:.2f} (1: exactly, 0: "
+        f"no better than the mean) and a rank correlation of {number(own.ranks, 2)}. Noise of a point {own.noise:.4f}, "
+        f"own ways of the lines {own.line_spread:.4f} (standard deviations)."
     )

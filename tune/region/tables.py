@@ -20,7 +20,7 @@ WORDS = ("setting", "other setting", "term", "mode", "minus", "question", "verdi
 
 def region_tables(report: RegionReport) -> dict[str, Cells]:
     """{title: (columns, rows)} of all that the report has numbers for; nothing is empty."""
-    found = {}
+    found: dict[str, Cells] = {}
     for part, land in mapped(report.parts):
         found |= {f"{title}{under(part)}": cells for title, cells in _of_landscape(part, land).items()}
     for modes in report.modes:
@@ -102,8 +102,9 @@ def interaction_table(land: Landscape) -> Cells:
 
 def zone_table(part: Part, land: Landscape) -> Cells:
     """The records' zones against each other, per term."""
-    columns = ["term", "setting", "verdict", "difference", "old zone: score", "claimed zone: score", "old zone: gradient share",
-               "claimed zone: gradient share", "old zone: trials", "claimed zone: trials"]  # fmt: skip
+    columns = ["term", "setting", "verdict", "difference", "old zone: score", "claimed zone: score",
+               "old zone: gradient share", "claimed zone: gradient share", "old zone: trials",
+               "claimed zone: trials"]  # fmt: skip
     axes = {axis.key: axis for axis in land.region.axes}
     rows = []
     for own in land.zones:
@@ -123,9 +124,10 @@ def zone_table(part: Part, land: Landscape) -> Cells:
 
 
 def _verdict(difference: Estimate) -> str:
+    """What the claimed zone is in score, beside the old one."""
     if not math.isfinite(difference.low) or difference.low <= 0 <= difference.high:
-        return "not told apart"
-    return "claimed zone higher" if difference.low > 0 else "old zone higher"
+        return "open"
+    return "higher" if difference.low > 0 else "lower"
 
 
 def _score_in(part: Part, axis: AxisRegion, zone: Zone) -> float:

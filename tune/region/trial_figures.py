@@ -76,8 +76,8 @@ def objectives_figure(table: pd.DataFrame, lines: Sequence[str]) -> Figure | Non
         name="objectives",
         title="Mean, worst line and calibration at once",
         plots=[Plot("", panel)],
-        reads=f"Stars are the {int(kept.sum())} trials that no other one betters in all three; choose among them by what "
-        "matters, up for the hardest line, right for the mean, blue for probabilities that can be believed.",
+        reads=f"Stars are the {int(kept.sum())} trials that no other one betters in all three; choose among them by "
+        "what matters, up for the hardest line, right for the mean, blue for probabilities that can be believed.",
         alt="Worst line against mean average precision per trial, coloured by calibration error.",
         wide=True,
     )
@@ -118,13 +118,15 @@ def noise_figure(report: RegionReport, table: pd.DataFrame) -> Figure | None:
     means = [float(np.mean(again[name][1])) for name in names]
     panel.add_scatter(x=[x for x, _ in flat], y=[y for _, y in flat], mode="markers", name="a fresh seed",
                       marker={"color": BLUE, "size": 9, "opacity": 0.75})  # fmt: skip
-    panel.add_scatter(x=means, y=list(range(len(names))), mode="markers", name="their mean",
-                      marker={"color": BLUE, "symbol": "line-ns", "size": 22, "line": {"width": 3, "color": BLUE}})  # fmt: skip
+    bar = {"color": BLUE, "symbol": "line-ns", "size": 22, "line": {"width": 3, "color": BLUE}}
+    panel.add_scatter(x=means, y=list(range(len(names))), mode="markers", name="their mean", marker=bar)
     said = [(searched[again[name][0]], at) for at, name in enumerate(names) if again[name][0] in searched]
     said = [(score, at) for score, at in said if np.isfinite(score)]
     if said:
-        panel.add_scatter(x=[x for x, _ in said], y=[y for _, y in said], mode="markers", name="said by the search",
-                          marker={"color": RIVAL_COLOURS[2], "symbol": "diamond-open", "size": 12, "line": {"width": 2}})  # fmt: skip
+        open_ = {"color": RIVAL_COLOURS[2], "symbol": "diamond-open", "size": 12, "line": {"width": 2}}
+        panel.add_scatter(
+            x=[x for x, _ in said], y=[y for _, y in said], mode="markers", name="said by the search", marker=open_
+        )
     return Figure(
         name="repeats",
         title="The same points with fresh seeds",
