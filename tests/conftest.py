@@ -6,6 +6,7 @@ it has installed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import databases
 import network_hosts
 import pytest
 
+# Before torch is imported, here and in all that tests start: the models are so small that several threads only wait for
+# each other, and they do so on the cores that Ray's processes need.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 PUBLIC = Path(__file__).resolve().parents[1] / "../shared/data/bengi"
 LEFT_OUT = pytest.StashKey[list[str]]()
 
