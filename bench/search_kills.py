@@ -140,7 +140,10 @@ def main(
         subprocess.run(command(folder, "whole", trials), check=True, stdout=subprocess.DEVNULL)
         changed = disturbed(folder, kills, trials, random.Random(seed), console)
         whole, killed = (table_of(folder, own).drop(columns=["seconds", "step_seconds"]) for own in ("whole", "killed"))
-        regions = [json.loads((folder / "runs" / own / "region.json").read_text()) for own in ("whole", "killed")]
+        regions = [
+            json.loads((folder / "runs" / own / "region.json").read_text(encoding="utf-8"))
+            for own in ("whole", "killed")
+        ]
     found = {
         "kills": kills,
         "trials": len(killed),
