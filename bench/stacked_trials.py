@@ -2,11 +2,11 @@
 
     python bench/stacked_trials.py --out bench/results/stacked_trials.json
 
-Where trials differ in loss weights only, their parameters could be stacked and one vectorised step (torch.func.vmap over
-stack_module_state) could stand for K steps. What can be gained at most is seen on the part of a step that takes most of
-it and stacks best, the trunk with its gradient; everything else of a step (terms with memories and data-dependent
+Where trials differ in loss weights only, their parameters could be stacked and one step (torch.func.vmap over
+stack_module_state) could stand for K steps. What can be gained at most is seen on the part of a step that takes most
+of it and stacks best, the trunk with its gradient; everything else of a step (terms with memories and data-dependent
 choices, gradients per term, records, validation) stacks worse or not at all. Timed are K trunks one after the other and
-the K stacked, on the same batch, in turns; the ratio is the bound. It would have to be above 3 to be worth a second road
+the K stacked, on the same batch, in turns; the ratio is the bound. It has to be above 3 to be worth a second road
 to the same numbers.
 """
 
@@ -64,7 +64,7 @@ def timed(work: Any, turns: int) -> list[float]:
 
 def compare(trunks: list[Trunk], batch: tuple[Tensor, ...], turns: int) -> tuple[float, float, float]:
     """Median seconds of all trunks one by one and stacked, and the largest difference of a gradient, relative."""
-    parameters, buffers = stack_module_state(trunks)  # type: ignore[arg-type]
+    parameters, buffers = stack_module_state(trunks)
 
     def loss(own: dict[str, Tensor], kept: dict[str, Tensor]) -> Tensor:
         found: Tensor = functional_call(trunks[0], (own, kept), batch)
