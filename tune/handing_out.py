@@ -11,7 +11,7 @@ from distributed.settings import RunSettings
 from tune.findings import BEST, RECOMMENDED, point_of, recommended_point, region_of
 from tune.region import sentences
 from tune.search_space import CONFIRM, SearchStudy, printed_table, ranked, trial_table, write_preset
-from tune.searched import PAGE, write_search_report
+from tune.searched import PAGE, best_first, write_search_report
 
 
 def hand_out(study: SearchStudy, settings: RunSettings, folder: Path, lines: list[str], console: Console) -> None:
@@ -35,12 +35,13 @@ def hand_out(study: SearchStudy, settings: RunSettings, folder: Path, lines: lis
     console.print(
         f"best       {preset}, trial {first['number']}; score and choice are of the same lines, so expect a little less"
     )
-    point = recommended_point(region_of(table, search, settings, lines), table, search, settings)
+    report = region_of(best_first(table), search, settings, lines)
+    point = recommended_point(report, table, search, settings)
     if point is not None:
         told = "Recommended settings, those with the highest expected score" + _fresh(table, RECOMMENDED, lines)
         file = write_preset(point, told, settings, folder / "recommended.yaml")
         console.print(f"recommends {file}, the settings with the highest expected score")
-    report = write_search_report(folder)
+    write_search_report(folder, report=report)
     for sentence in sentences(report):
         console.print(sentence, markup=False)
     console.print(f"report     {folder / PAGE}")

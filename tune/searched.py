@@ -22,16 +22,16 @@ from tune.search_space import SearchSettings, distributions
 TRIALS, PAGE, CONTENT, MARKDOWN = "trials.parquet", "report.html", "region.json", "region.md"
 
 
-def write_search_report(folder: Path, out: Path | None = None) -> RegionReport:
+def write_search_report(folder: Path, out: Path | None = None, report: RegionReport | None = None) -> RegionReport:
     """Write the report of the search in `folder` into `out` (default: the folder) and return it; raises `UserError`.
 
-    Files are written whole or not at all, the page last. Cost: seconds, more with more settings and trials.
+    `report` is what is known already of the same trials, which otherwise is found here. Files are written whole or not at all, the page last. Cost: seconds, more with more settings and trials.
     """
     record = read_search(folder)
     search, settings = SearchSettings.model_validate(record.search), RunSettings.model_validate(record.run)
     table, base = best_first(read_trials(folder)), defaults(search, settings)
     space = distributions(search, settings)
-    report = region_of(table, search, settings, record.lines)
+    report = report or region_of(table, search, settings, record.lines)
     out = out or folder
     try:
         out.mkdir(parents=True, exist_ok=True)
