@@ -25,7 +25,8 @@ TRIALS, PAGE, CONTENT, MARKDOWN = "trials.parquet", "report.html", "region.json"
 def write_search_report(folder: Path, out: Path | None = None, report: RegionReport | None = None) -> RegionReport:
     """Write the report of the search in `folder` into `out` (default: the folder) and return it; raises `UserError`.
 
-    `report` is what is known already of the same trials, which otherwise is found here. Files are written whole or not at all, the page last. Cost: seconds, more with more settings and trials.
+    `report` is what is known already of the same trials, which otherwise is found here. Files are written whole or not
+    at all, the page last. Cost: seconds, or half a minute where the region has to be found.
     """
     record = read_search(folder)
     search, settings = SearchSettings.model_validate(record.search), RunSettings.model_validate(record.run)
