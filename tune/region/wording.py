@@ -6,6 +6,7 @@ import math
 
 from tune.region.answer import Landscape, Part, RegionReport
 from tune.region.estimates import Estimate
+from tune.region.labels import short
 from tune.region.region import AxisRegion
 
 MATTERS, INERT = 0.1, 0.05
@@ -57,7 +58,7 @@ def _what(report: RegionReport, part: Part | None) -> str:
         first = own.modes[0]
         lead = f"{first.value} scores highest ({first.tuned:.4f} tuned, {first.untuned:.4f} untuned)"
         told = f"{len(sure)} of {len(own.tuned)} pairs can be told apart" if sure else "no two can be told apart"
-        said.append(f"of {_short(own.key)}, {lead}, and {told}")
+        said.append(f"of {short(own.key)}, {lead}, and {told}")
     text = "; ".join(said) if said else "which settings matter cannot be said from these trials"
     return text[0].upper() + text[1:] + "."
 
@@ -68,10 +69,10 @@ def _settings(land: Landscape) -> str:
     if not land.quality.r2 > BELIEVED:
         return f"no setting can be said to matter, because a left-out point is not predicted (R2 {land.quality.r2:.2f})"
     rows = land.sensitivity.axes
-    matter = [f"{_short(row.key)} ({row.total.value:.0%})" for row in rows if row.total.value >= MATTERS]
-    inert = [_short(row.key) for row in rows if row.total.high < INERT]
-    open_ = [_short(row.key) for row in rows if row.total.value < MATTERS and row.total.high >= INERT]
-    said = [f"what moves the score is {', '.join(matter)} of its variance" if matter else "no setting stands out"]
+    matter = [f"{short(row.key)} ({row.total.value:.0%})" for row in rows if row.total.value >= MATTERS]
+    inert = [short(row.key) for row in rows if row.total.high < INERT]
+    open_ = [short(row.key) for row in rows if row.total.value < MATTERS and row.total.high >= INERT]
+    said = [f"the score's variance comes from {', '.join(matter)}" if matter else "no setting stands out"]
     said += (
         [f"{', '.join(inert)} does not matter in this box" if len(inert) == 1 else ""]
         if len(inert) < 2
@@ -110,7 +111,7 @@ def _how_sure(report: RegionReport, part: Part | None) -> str:
 def _bound(axis: AxisRegion) -> str:
     low, high = axis.projection.low, axis.projection.high
     return (
-        f"{_short(axis.key)} from {low.value:.3g} ({low.low:.2g} to {low.high:.2g}) "
+        f"{short(axis.key)} from {low.value:.3g} ({low.low:.2g} to {low.high:.2g}) "
         f"to {high.value:.3g} ({high.low:.2g} to {high.high:.2g})"
     )
 
@@ -129,7 +130,3 @@ def _percent(own: Estimate) -> str:
 
 def _signed(own: Estimate) -> str:
     return f"{own.value:+.4f} ({own.low:+.4f} to {own.high:+.4f})"
-
-
-def _short(key: str) -> str:
-    return key.removeprefix("objective.terms.").removeprefix("objective.")

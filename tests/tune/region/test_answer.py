@@ -63,8 +63,8 @@ def test_the_answer_is_three_sentences(whole: RegionReport) -> None:
     said = sentences(whole)
     assert len(said) == 3
     assert all(text.endswith(".") and ". " not in text for text in said)
-    assert "corr.weight from" in said[0]
-    assert "corr.weight" in said[1]
+    assert "corr weight from" in said[0]
+    assert "corr weight" in said[1]
     assert "gains" in said[2]
 
 
@@ -114,7 +114,7 @@ def test_categorical_settings_alone_have_modes_and_no_region() -> None:
     found = analyse(table, {MODE: BALANCE[MODE]}, LINES, SEEDS, {})
     said = sentences(found)
     assert "no numeric setting was varied" in said[0]
-    assert "balance.mode" in said[1]
+    assert "balance mode" in said[1]
     assert len(said) == 3
 
 
