@@ -35,6 +35,8 @@ from tune.search_space.space import Point, conditions, is_searched
 
 FOLDS, REASON, POINT, REPEATS = "folds", "reason", "point", "repeats"
 """User attributes of a trial: finished folds, why it failed; of one that repeats: its point, and what it repeats."""
+OF = "of"
+"""User attribute of the study of repeats: how many trials its points were chosen from."""
 DESIGN, CONFIRM = "trial", "confirm"
 """Kinds of trials, as the names of their runs begin."""
 REPEATED = 3
@@ -209,8 +211,13 @@ class SearchStudy:
         return proposal
 
     def _unrepeated(self) -> dict[str, Point]:
+        """Points still to try again. Which they are is asked once per number of trials, because it takes a while."""
+        confirm, count = self._studies[CONFIRM], len(self.trials())
+        if confirm.user_attrs.get(OF) != count:
+            confirm.set_user_attr(POINT, self._repeat())
+            confirm.set_user_attr(OF, count)
         done = {trial.user_attrs.get(REPEATS) for trial in self.trials(CONFIRM)}
-        return {word: point for word, point in self._repeat().items() if word not in done}
+        return {word: point for word, point in confirm.user_attrs[POINT].items() if word not in done}
 
     def _open(self, kind: str) -> int:
         return sum(not trial.state.is_finished() for trial in self.trials(kind))
