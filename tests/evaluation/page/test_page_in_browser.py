@@ -45,7 +45,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=WIDTHS)
 def shown(request: pytest.FixtureRequest, browser: Browser, page: Path) -> Iterator[Opened]:
-    """The page in a window of each width, for tests that leave it as it was."""
+    """The page in a window of each width, for tests that leave all but the order of rows as it was."""
     with opened(browser, page, request.param) as seen:
         yield seen
 
@@ -69,25 +69,23 @@ def test_page_and_figures_follow_the_scheme(shown: Opened) -> None:
     check_the_scheme_is_followed(shown.page)
 
 
+def test_tables_sort_by_click_and_by_keyboard(shown: Opened) -> None:
+    check_tables_sort(shown.page)
+
+
+def test_numbers_sort_as_numbers_and_names_with_numbers_as_one_counts(shown: Opened) -> None:
+    table = shown.page.locator("table").first
+    table.locator("th button").nth(0).click()
+    assert cells_of(table, 0) == [HOSTILE, "sim2", "sim10"]
+    table.locator("th button").nth(1).press("Space")
+    assert cells_of(table, 1) == ["-0.2", "1000.0", ""]
+
+
 def test_the_console_stays_empty_and_the_network_unasked(browser: Browser, page: Path) -> None:
     with opened(browser, page) as seen:
         check_tables_sort(seen.page)
         check_paper_is_white(seen.page)
     check_quiet_and_offline(seen)
-
-
-def test_tables_sort_by_click_and_by_keyboard(browser: Browser, page: Path) -> None:
-    with opened(browser, page) as seen:
-        check_tables_sort(seen.page)
-
-
-def test_numbers_sort_as_numbers_and_names_with_numbers_as_one_counts(browser: Browser, page: Path) -> None:
-    with opened(browser, page) as seen:
-        table = seen.page.locator("table").first
-        table.locator("th button").nth(0).click()
-        assert cells_of(table, 0) == [HOSTILE, "sim2", "sim10"]
-        table.locator("th button").nth(1).press("Space")
-        assert cells_of(table, 1) == ["-0.2", "1000.0", ""]
 
 
 def test_paper_is_white_whatever_the_screen(browser: Browser, page: Path) -> None:
