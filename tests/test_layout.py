@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -236,11 +238,25 @@ def test_scripts_and_presets_named_on_a_page_exist(page: Path) -> None:
     assert sorted({path for path in named if not (PROJECT / path).is_file()}) == []
 
 
+@pytest.fixture(scope="module")
+def help_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], subprocess.CompletedProcess[str]]]:
+    """What a script says when it is asked by its path, from a folder elsewhere; all are asked, on all cores."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+
+    def ask(script: Path) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-X", "importtime", script, "--help"]
+        return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        asked: dict[Path, Future[subprocess.CompletedProcess[str]]] = {own: pool.submit(ask, own) for own in SCRIPTS}
+        yield lambda script: asked[script].result()
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda file: file.stem)
-def test_script_run_by_its_path_explains_itself(script: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+def test_script_run_by_its_path_explains_itself(
+    help_of: Callable[[Path], subprocess.CompletedProcess[str]], script: Path
+) -> None:
+    done = help_of(script)
     assert "Usage" in done.stdout
     imported = re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, re.MULTILINE)
     assert [line for line in done.stderr.splitlines() if not line.startswith("import time:")] == []
