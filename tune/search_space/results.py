@@ -115,15 +115,25 @@ def write_preset(point: Point, told: str, base: RunSettings, file: Path) -> Path
 
 
 def printed_table(table: pd.DataFrame, keys: list[str], lines: list[str]) -> Table:
-    """The best complete trials for a terminal."""
+    """The best complete trials for a terminal: a column each, so that many settings fit."""
+    best = ranked(table).head(SHOWN)
     shown = Table(
-        title=f"best of {len(table)} trials, macro average precision over validation lines", title_justify="left"
+        title=f"best of {len(table[table['kind'] == DESIGN])} trials, average precision over validation lines",
+        title_justify="left",
     )
-    shortened = [key.removeprefix("objective.terms.") for key in keys]
-    for name in ("trial", "macro AP", *lines, *shortened, "seconds"):
-        shown.add_column(name, justify="right")
-    for _, row in ranked(table).head(SHOWN).iterrows():
-        scores = [f"{row[f'score/{line}']:.4f}" for line in lines]
-        values = [f"{row[key]:.4g}" if isinstance(row[key], float) else str(row[key]) for key in keys]
-        shown.add_row(str(row["number"]), f"{row['score']:.4f}", *scores, *values, f"{row['seconds']:.0f}")
+    shown.add_column("trial")
+    for number in best["number"]:
+        shown.add_column(str(number), justify="right")
+    shown.add_row("macro AP", *(f"{score:.4f}" for score in best["score"]))
+    for line in lines:
+        shown.add_row(line, *(f"{score:.4f}" for score in best[f"score/{line}"]))
+    for key in keys:
+        shown.add_row(key.removeprefix("objective.").removeprefix("terms."), *map(_cell, best[key]))
+    shown.add_row("seconds", *(f"{seconds:.0f}" for seconds in best["seconds"]))
     return shown
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
