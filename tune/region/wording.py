@@ -13,6 +13,8 @@ MATTERS, INERT = 0.1, 0.05
 """Total index from which a setting matters, and below whose upper end it surely does not."""
 BELIEVED = 0.2
 """Leave-one-out R2 below which the surrogate's shape is not to be relied on."""
+WHOLE = 0.99
+"""Share of the box from which a region is all of it: no setting then moves the score by more than the tolerance."""
 NARROW = 0.9
 """Share of an axis below which a bound is worth naming."""
 
@@ -72,7 +74,13 @@ def _settings(land: Landscape) -> str:
     matter = [f"{short(row.key)} ({row.total.value:.0%})" for row in rows if row.total.value >= MATTERS]
     inert = [short(row.key) for row in rows if row.total.high < INERT]
     open_ = [short(row.key) for row in rows if row.total.value < MATTERS and row.total.high >= INERT]
-    said = [f"the score's variance comes from {', '.join(matter)}" if matter else "no setting stands out"]
+    whole = land.region.volume.value > WHOLE
+    moved = (
+        "no setting moves the score by more than that, and the little that moves it"
+        if whole
+        else "the score's variance"
+    )
+    said = [f"{moved} comes from {', '.join(matter)}" if matter else "no setting stands out"]
     said += (
         [f"{', '.join(inert)} does not matter in this box" if len(inert) == 1 else ""]
         if len(inert) < 2
