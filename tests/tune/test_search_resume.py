@@ -25,8 +25,9 @@ parameters:
   optimiser.lr: {low: 1.0e-3, high: 1.0e-2, log: true}
   episodes.support: {choices: [8, 200]}  # no line can fill the second: those trials fail in the worker
 sampler: sobol
+start: false
 folds: 1
-early_stop: false
+seeds: 2
 trials: 4
 """
 SHORT = ["train.epochs=1", "train.max_steps=3", "train.checkpoint_every=1", "train.max_failures=0",
@@ -88,7 +89,7 @@ def test_a_search_killed_with_everything_goes_on_and_repeats_no_finished_trial(
         if now.empty or (now["state"] == "running").all():
             return False
         begun = now["number"][now["state"] == "running"]
-        return any(any(folder.glob(f"runs/trial-{number:04d}-*/run.json")) for number in begun)
+        return any(any(folder.glob(f"runs/trial-{number:04d}/*/run.json")) for number in begun)
 
     with log.open("wb") as sink, subprocess.Popen(command, env=environment, stdout=sink, stderr=sink) as process:
         wait_until(half_way, process, log)
