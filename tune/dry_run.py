@@ -6,6 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from rich.console import Console
 
 from data_pipeline.episodes import Plan, resolve_fold
@@ -31,7 +32,7 @@ def rehearse(
     lines = inner_lines(store, search, settings)
     check_folds(store, search, settings, lines)
     for key, distribution in space.items():
-        console.print(f"searched   {key}: {distribution}", markup=False)
+        console.print(f"searched   {key}: {described(distribution)}", markup=False)
     concurrent, device = trial_capacity(settings, concurrent)
     own = fold_settings(economical(settings), lines[0])
     short = own.model_copy(update={"train": own.train.model_copy(update={"max_steps": MEASURED, "log_every": 1})})
@@ -60,6 +61,14 @@ def rehearse(
         f"{minutes(per_run * (search.trials * runs + more) / concurrent)}"
         + (" at most, as trials that are behind are stopped" if search.early_stop else "")
     )
+
+
+def described(own: BaseDistribution) -> str:
+    """A range as people write it."""
+    if isinstance(own, CategoricalDistribution):
+        return f"one of {', '.join(map(str, own.choices))}"
+    assert isinstance(own, FloatDistribution | IntDistribution)
+    return f"{own.low:g} to {own.high:g}{', evenly in the logarithm' if own.log else ''}"
 
 
 def minutes(seconds: float) -> str:
