@@ -64,10 +64,10 @@ def timed(work: Any, turns: int) -> list[float]:
 
 def compare(trunks: list[Trunk], batch: tuple[Tensor, ...], turns: int) -> tuple[float, float, float]:
     """Median seconds of all trunks one by one and stacked, and the largest difference of a gradient, relative."""
-    parameters, buffers = stack_module_state(trunks)
+    parameters, _ = stack_module_state(trunks)  # buffers are constants
 
-    def loss(own: dict[str, Tensor], kept: dict[str, Tensor]) -> Tensor:
-        found: Tensor = functional_call(trunks[0], (own, kept), batch)
+    def loss(own: dict[str, Tensor]) -> Tensor:
+        found: Tensor = functional_call(trunks[0], own, batch)
         return found
 
     stacked = vmap(grad(loss), randomness="different")
@@ -78,15 +78,15 @@ def compare(trunks: list[Trunk], batch: tuple[Tensor, ...], turns: int) -> tuple
             trunk(*batch).backward()
 
     one_by_one()
-    gradients = stacked(parameters, buffers)
+    gradients = stacked(parameters)
     apart = max(
-        float((gradients[name][at] - own.grad).abs().max() / own.grad.abs().max().clamp(min=1e-12))
+        float((gradients[name][at].detach() - own.grad).abs().max() / own.grad.abs().max().clamp(min=1e-12))
         for at, trunk in enumerate(trunks)
         for name, own in trunk.named_parameters()
         if own.grad is not None
     )
     single = np.median([t for _ in range(3) for t in timed(one_by_one, turns)])
-    together = np.median([t for _ in range(3) for t in timed(lambda: stacked(parameters, buffers), turns)])
+    together = np.median([t for _ in range(3) for t in timed(lambda: stacked(parameters), turns)])
     return float(single), float(together), apart
 
 
