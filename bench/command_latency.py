@@ -25,7 +25,8 @@ import typer
 PROJECT = Path(__file__).resolve().parents[1]
 COMMANDS = ("data_pipeline/ingest.py", "data_pipeline/simulate.py", "data_pipeline/inspect_store.py",
             "distributed/train.py", "distributed/evaluate.py", "distributed/predict.py", "distributed/export.py",
-            "distributed/submit.py", "tune/search.py", "tune/ablate.py", "tune/ablation_report.py")  # fmt: skip
+            "distributed/submit.py", "tune/search.py", "tune/report.py",
+            "tune/ablate.py", "tune/ablation_report.py")  # fmt: skip
 STORE = "store"
 """A folder with an empty manifest, which is there and is no store that can be read."""
 VARIANTS = str(PROJECT / "configs/ablation/components.yaml")
@@ -65,7 +66,10 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("distributed/export.py", "", "Missing option"),
     ("distributed/export.py", "--run none --out m", "there is no run at none"),
     ("distributed/submit.py", "--address a", "no command given"),
-    ("tune/search.py", "", "Missing option"),
+    ("tune/search.py", "--space space.yaml", "space 'space.yaml' brings no store with it: give --store"),
+    ("tune/search.py", "--space space.yaml --store none", "store none does not exist"),
+    ("tune/report.py", "", "Missing argument"),
+    ("tune/report.py", "none", "there is no search at none"),
     ("tune/search.py", f"--store {STORE} --space lamda", "there is no search space 'lamda'"),
     ("tune/search.py", f"--store {STORE} search.trial=1", "did you mean 'search.trials'?"),
     ("tune/search.py", "--store none", "store none does not exist"),
@@ -91,6 +95,7 @@ def prepare(folder: Path) -> None:
         "model/model.json": "{}",
         "broken.yaml": "lines: [",
         "words.yaml": "line: [A]\n",
+        "space.yaml": "parameters: {optimiser.lr: {}}\n",
     }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
