@@ -15,11 +15,13 @@ TESTS = Path(__file__).parent
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
     """A folder with this conftest, far from the public files, with a test that wants them and one that does not."""
-    for name in ("conftest.py", "fixtures/browsers.py", "fixtures/network_hosts.py"):
+    for name in ("conftest.py", "fixtures/browsers.py", "fixtures/databases.py", "fixtures/network_hosts.py"):
         shutil.copy(TESTS / name, tmp_path)
     wants = "import pytest\n@pytest.mark.real_data\ndef test_wants():\n    assert 0\ndef test_other():\n    pass\n"
     (tmp_path / "test_bare.py").write_text(wants)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    real_data: x\n    cluster: x\n    browser: x\n")
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nmarkers =\n    real_data: x\n    cluster: x\n    browser: x\n    postgresql: x\n"
+    )
     return tmp_path
 
 
@@ -53,4 +55,5 @@ def test_what_nobody_asked_for_is_not_said_to_be_left_out(bare: Path) -> None:
 
 
 def test_ci_may_not_leave_out_the_tests_it_installs_programs_for() -> None:
-    assert 'make test TESTS="--must-run browser --must-run cluster"' in (TESTS.parent / ".ci/run").read_text()
+    words = "--must-run browser --must-run cluster --must-run postgresql"
+    assert f'make test TESTS="{words}"' in (TESTS.parent / ".ci/run").read_text()

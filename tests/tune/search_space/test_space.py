@@ -225,7 +225,7 @@ def test_a_space_without_anything_to_search_is_refused() -> None:
 
 
 def test_an_unknown_space_is_answered_with_the_ones_there_are() -> None:
-    with pytest.raises(UserError, match="no search space 'lamda'; give one of lambda, "):
+    with pytest.raises(UserError, match="no search space 'lamda'; give one of all, balance, "):
         load_space("lamda", [])
 
 
