@@ -62,24 +62,24 @@ def points(settings: RunSettings, folder: Path, trials: int) -> list[Point]:
     return [proposal.point for _ in range(trials) if (proposal := study.propose()) is not None]
 
 
+def claimed(settings: RunSettings, store: Store, folder: Path, tried: list[Point]) -> dict[Path, RunSettings]:
+    """A run in `folder` for each of the points, with its settings."""
+    folder.mkdir()
+    own = {folder / f"run-{number}": apply(settings, point) for number, point in enumerate(tried)}
+    return {claim(folder, run.name, False, store.path, store.checksum, each): each for run, each in own.items()}
+
+
 def by_trainers(settings: RunSettings, store: Store, folder: Path, tried: list[Point]) -> list[Path]:
     """One Ray Train run per trial."""
-    (folder / "trainers").mkdir()
-    runs = []
-    for number, point in enumerate(tried):
-        own = apply(settings, point)
-        runs.append(claim(folder / "trainers", f"run-{number}", False, store.path, store.checksum, own))
-        fit(own, store.path, runs[-1], "cpu")
-    return runs
+    runs = claimed(settings, store, folder / "trainers", tried)
+    for run, own in runs.items():
+        fit(own, store.path, run, "cpu")
+    return list(runs)
 
 
 def by_optuna(settings: RunSettings, store: Store, folder: Path, tried: list[Point]) -> list[Path]:
     """`study.optimize` in one training process, which is a Ray Train worker because the loop reports to Ray Train."""
-    (folder / "optuna").mkdir()
-    runs = []
-    for number, point in enumerate(tried):
-        own = apply(settings, point)
-        runs.append(claim(folder / "optuna", f"run-{number}", False, store.path, store.checksum, own))
+    runs = list(claimed(settings, store, folder / "optuna", tried))
     words = {"points": tried, "runs": [str(run) for run in runs], "store": str(store.path),
              "settings": settings.model_dump(mode="json")}  # fmt: skip
     start_trainer(_optimize, words, settings, folder / "optuna/notes", "cpu").fit()

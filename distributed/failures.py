@@ -38,6 +38,8 @@ MISTAKES = {
     "or the store's disk hangs",
     "torch.OutOfMemoryError": "a step does not fit into the GPU's memory: lower episodes.per_step, episodes.query or "
     "scoring.pairs_per_batch, choose a smaller model.trunk.size, or use more workers",
+    "optuna.StorageInternalError": "the database of the study failed; what is finished is kept: see that it runs",
+    "sqlalchemy.DBAPIError": "the database of the study failed ({line}); what is finished is kept: see that it runs",
     "builtins.MemoryError": "memory does not suffice: lower episodes.per_step or scoring.pairs_per_batch, or use fewer "
     "workers per host",
     "builtins.ModuleNotFoundError": "a host lacks a Python package ({line}): install the project's environment there",

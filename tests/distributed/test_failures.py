@@ -29,6 +29,8 @@ HOMES = {
     "torch": ["torch", "torch.distributed"],
     "builtins": ["builtins"],
     "distributed": ["distributed.failures"],
+    "optuna": ["optuna.exceptions"],
+    "sqlalchemy": ["sqlalchemy.exc"],
 }
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
 from tiny_search import OVERRIDES
 from tiny_training import tiny_store
 
+from bench.search_kills import kill_everything
 from data_pipeline.settings import load
 from distributed.settings import RunSettings
 
@@ -40,25 +40,6 @@ def ray_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="search-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
         kill_everything(Path(folder))
-
-
-def processes(ray_folder: Path) -> list[psutil.Process]:
-    """Every live process that was started with this Ray folder in its environment."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("RAY_TMPDIR") == str(ray_folder) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
-
-
-def kill_everything(ray_folder: Path) -> None:
-    while alive := processes(ray_folder):
-        for process in alive:
-            process.kill()
-        psutil.wait_procs(alive, timeout=10)
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 600) -> None:

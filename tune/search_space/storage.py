@@ -6,10 +6,8 @@ only when it stays away does the search end, in one sentence and with nothing lo
 
 from __future__ import annotations
 
-import functools
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,9 @@ from optuna import get_all_study_names
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import event
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from data_pipeline.errors import UserError
@@ -26,24 +25,26 @@ from data_pipeline.errors import UserError
 JOURNAL = "study.journal"
 PATIENCE = 120.0
 """Seconds that a database may be away."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+"""Seconds between two tries; each pause is twice the one before."""
 DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 """The driver this project brings, where a URL names none."""
-_ASKED = (
-    "create_new_trial", "set_trial_param", "set_trial_state_values", "set_trial_intermediate_value",
-    "set_trial_user_attr", "set_trial_system_attr", "set_study_user_attr", "set_study_system_attr", "get_trial",
-    "get_all_trials", "get_all_studies", "get_study_id_from_name", "get_study_name_from_id", "get_study_directions",
-    "get_study_user_attrs", "get_study_system_attrs", "get_trial_id_from_study_id_trial_number", "_get_trials",
-)  # fmt: skip
 
 
-def open_storage(folder: Path, url: str) -> BaseStorage:
-    """The storage at `url`, or for "" the journal in `folder`; raises `UserError` where it cannot be used."""
+def open_storage(folder: Path, url: str, patience: float = PATIENCE) -> BaseStorage:
+    """The storage at `url`, or for "" the journal in `folder`; raises `UserError` where it cannot be used.
+
+    A database may be away for `patience` seconds.
+    """
     if not url:
         _drop_torn_line(folder / JOURNAL)
         return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    full = full_url(url)
+    # Within a file there is no server to come back: who finds it locked waits for its turn.
+    turn = {"connect_args": {"timeout": patience}} if full.startswith("sqlite") else {}
     try:
         # A connection per question: none that a restart of the server could have broken is kept.
-        return PatientStorage(full_url(url), engine_kwargs={"poolclass": NullPool})
+        storage = RDBStorage(full, engine_kwargs={"poolclass": NullPool, **turn})
     except (ImportError, NoSuchModuleError) as error:
         raise UserError(
             f"--storage {shown(url)}: no driver for it is installed ({error}); this project brings those of SQLite, "
@@ -51,6 +52,8 @@ def open_storage(folder: Path, url: str) -> BaseStorage:
         ) from error
     except (SQLAlchemyError, StorageInternalError) as error:
         raise UserError(f"--storage {shown(url)} cannot be used: {_line(error)}") from error
+    _wait_for(storage.engine, patience)
+    return storage
 
 
 def require_new_study(url: str, name: str, resume: bool) -> None:
@@ -82,34 +85,25 @@ def shown(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True) if url else ""
 
 
-class PatientStorage(RDBStorage):
-    """Optuna's storage in a database, which outlives a database that is away for `PATIENCE` seconds."""
+def _wait_for(engine: Engine, patience: float) -> None:
+    """Let every later connection of `engine` wait up to `patience` seconds for a server that is away."""
 
-
-def _patient(ask: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(ask)
-    def asked(storage: PatientStorage, *words: Any, **named: Any) -> Any:
-        until, pause = time.monotonic() + PATIENCE, 0.5
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, words: Any, named: Any) -> Any:
+        until, pause = time.monotonic() + patience, FIRST_PAUSE
         while True:
             try:
-                return ask(storage, *words, **named)
-            except (DBAPIError, StorageInternalError) as error:
+                return dialect.connect(*words, **named)
+            except dialect.loaded_dbapi.Error as error:
                 if time.monotonic() > until:
                     raise UserError(
-                        f"the database of the study ({shown(storage.url)}) has been away for {PATIENCE:g} s: "
-                        f"{_line(error)}; what is finished is kept"
+                        f"the database of the study ({engine.url.render_as_string()}) has been away for {patience:g} "
+                        f"s: {_line(error)}; what is finished is kept"
                     ) from error
-                if pause == 0.5:
+                if pause == FIRST_PAUSE:
                     print(f"waiting for the database of the study: {_line(error)}", file=sys.stderr, flush=True)
             time.sleep(pause)
-            pause = min(2 * pause, 10.0)
-
-    return asked
-
-
-for _name in _ASKED:
-    if hasattr(RDBStorage, _name):
-        setattr(PatientStorage, _name, _patient(getattr(RDBStorage, _name)))
+            pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def _line(error: BaseException) -> str:

@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 from browsers import chromium
 from databases import postgresql
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import DBAPIError
 from tiny_search import finish, open_study, propose
 
 from data_pipeline.errors import UserError
-from tune.search_space import storage
+from distributed.failures import failure_of
 from tune.search_space.storage import JOURNAL, open_storage, require_new_study, shown
 
 
@@ -53,37 +55,27 @@ def test_a_study_that_is_there_is_not_begun_again_and_one_that_is_not_there_not_
         require_new_study(url, "search", resume=False)
 
 
-def test_a_database_that_was_away_for_a_while_has_everything_in_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file, url = tmp_path / "study.db", f"sqlite:///{tmp_path}/study.db?timeout=0"
+def test_a_file_that_another_process_has_locked_is_waited_for(tmp_path: Path) -> None:
+    file, url = tmp_path / "study.db", f"sqlite:///{tmp_path}/study.db"
     study = open_study(tmp_path, storage=url)
     finish(study, 0.5)
-    other = sqlite3.connect(file, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")  # as good as gone for everybody else
-    pauses = []
-
-    def come_back(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 3:
-            other.execute("COMMIT")
-
-    monkeypatch.setattr(storage.time, "sleep", come_back)
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    back = threading.Timer(2.0, other.execute, ["COMMIT"])
+    back.start()
     finish(study, 0.6)
+    back.join()
     other.close()
-    assert len(pauses) == 3
-    assert "waiting for the database of the study: database is locked" in capsys.readouterr().err
     assert [trial.value for trial in open_study(tmp_path, storage=url).trials()] == [0.5, 0.6]
 
 
-def test_a_database_that_stays_away_ends_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = f"sqlite:///{tmp_path}/study.db?timeout=0"
-    study = open_study(tmp_path, storage=url)
-    monkeypatch.setattr(storage, "PATIENCE", 0.0)
+def test_a_file_that_stays_locked_ends_in_a_sentence(tmp_path: Path) -> None:
+    study = open_study(tmp_path, storage=f"sqlite:///{tmp_path}/study.db", patience=0.0)
     other = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(UserError, match="has been away for 0 s: database is locked; what is finished is kept"):
+    with pytest.raises((DBAPIError, StorageInternalError)) as ended:
         finish(study, 0.6)
+    assert "the database of the study failed" in str(failure_of(ended.value).sentence)
     other.close()
 
 
@@ -106,6 +98,18 @@ def test_a_search_in_postgresql_outlives_its_server(tmp_path: Path, capsys: pyte
     assert "waiting for the database of the study" in capsys.readouterr().err
 
 
+@pytest.mark.postgresql
+def test_a_server_that_stays_away_ends_in_a_sentence_and_loses_nothing(tmp_path: Path) -> None:
+    with postgresql() as server:
+        study = open_study(tmp_path, storage=server.url, patience=1.0)
+        finish(study, 0.5)
+        server.stop()
+        with pytest.raises(UserError, match=r"has been away for 1 s: .*; what is finished is kept"):
+            finish(study, 0.6)
+        server.start()
+        assert [trial.value for trial in open_study(tmp_path, storage=server.url).trials()] == [0.5]
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize(("url", "first"), [("", 0), ("sqlite:///{folder}/study.db", 1)])
 def test_optuna_dashboard_shows_a_finished_study(tmp_path: Path, url: str, first: int) -> None:
@@ -116,9 +120,8 @@ def test_optuna_dashboard_shows_a_finished_study(tmp_path: Path, url: str, first
     with chromium() as browser, dashboard(url or str(tmp_path / JOURNAL)) as address:
         page = browser.new_page()
         page.goto(f"{address}/dashboard/studies/{first}")
-        page.wait_for_selector("text=Hyperparameter Importance", timeout=60_000)
-        assert "search" in page.inner_text("body")
-        assert "0.7" in page.inner_text("body")
+        for text in ("search", "0.7", "Hyperparameter Importance"):
+            page.get_by_text(text).first.wait_for(timeout=60_000)
 
 
 @contextmanager
