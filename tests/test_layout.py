@@ -68,10 +68,10 @@ ARROWS = {
     ),
     "tune": (
         "command_words region",
-        "search_space",
+        "search_page search_space",
         "identity scheduling",
         "ablation findings",
-        "searched",
+        "search_report",
         "progress handing_out",
         "searching",
         "dry_run",

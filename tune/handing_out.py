@@ -9,9 +9,9 @@ from rich.console import Console
 
 from distributed.settings import RunSettings
 from tune.findings import BEST, RECOMMENDED, point_of, recommended_point, region_of
-from tune.region import sentences
+from tune.search_page import sentences
+from tune.search_report import PAGE, best_first, write_search_report
 from tune.search_space import CONFIRM, SearchStudy, printed_table, ranked, trial_table, write_preset
-from tune.searched import PAGE, best_first, write_search_report
 
 
 def hand_out(study: SearchStudy, settings: RunSettings, folder: Path, lines: list[str], console: Console) -> None:

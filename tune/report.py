@@ -31,8 +31,8 @@ def main(
     # These take seconds to import; --help and mistakes in the call are answered before.
     from rich.console import Console
 
-    from tune.region import sentences
-    from tune.searched import PAGE, write_search_report
+    from tune.search_page import sentences
+    from tune.search_report import PAGE, write_search_report
 
     console = Console(soft_wrap=True)
     report = write_search_report(search, out)

@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from planted_region import BOX, LINES, SEEDS, SPACE, A, B, searched
 
 from tune.region.answer import Landscape, RegionReport, analyse
-from tune.region.wording import sentences
+from tune.search_page.wording import sentences
 
 MODE, MEMORY = "objective.balance.mode", "objective.balance.memory"
 BALANCE: dict[str, BaseDistribution] = {

@@ -9,12 +9,8 @@ import pandas as pd
 from plotly.graph_objects import Figure as Drawing
 
 from evaluation.page import BLUE, GREY, RIVAL_COLOURS, Figure, Plot, drawing, plain
-from tune.region.answer import Landscape, Part
-from tune.region.curves import MainEffect
-from tune.region.estimates import Estimate
-from tune.region.labels import is_strength, labels, lay_out, number, rows_of, shade_zones, short, under, values_of
-from tune.region.region import AxisRegion
-from tune.region.sensitivity import PairSensitivity
+from tune.region import AxisRegion, Estimate, Landscape, MainEffect, PairSensitivity, Part
+from tune.search_page.labels import is_strength, labels, lay_out, number, rows_of, shade_zones, short, under, values_of
 
 SHOWN = 10
 """Settings of a heat map whose numbers can still be read."""

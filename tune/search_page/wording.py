@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-from tune.region.answer import Landscape, Part, RegionReport
-from tune.region.estimates import Estimate
-from tune.region.labels import short
-from tune.region.region import AxisRegion
+from tune.region import AxisRegion, Estimate, Landscape, Part, RegionReport
+from tune.search_page.labels import short
 
 MATTERS, INERT = 0.1, 0.05
 """Total index from which a setting matters, and below whose upper end it surely does not."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from tune.region.answer import Landscape, Part, Quality, RegionReport
-from tune.region.labels import between, counted, mapped, number, percent, under
-from tune.region.wording import BELIEVED
+from tune.region import Landscape, Part, Quality, RegionReport
+from tune.search_page.labels import between, counted, mapped, number, percent, under
+from tune.search_page.wording import BELIEVED
 
 SOBOL = ("sobol", "random")
 """Samplers whose points are spread over the box whatever they score."""

@@ -16,7 +16,8 @@ from distributed.settings import RunSettings
 from evaluation.page import write_page
 from tune.findings import AS_THEY_STAND, BEST, RECOMMENDED, defaults, region_of
 from tune.identity import SearchRecord, read_search
-from tune.region import RegionReport, SearchWords, region_tables, search_page, sentences
+from tune.region import RegionReport
+from tune.search_page import SearchWords, region_tables, search_page, sentences
 from tune.search_space import SearchSettings, distributions
 
 TRIALS, PAGE, CONTENT, MARKDOWN = "trials.parquet", "report.html", "region.json", "region.md"

@@ -8,8 +8,8 @@ import numpy as np
 from plotly.graph_objects import Figure as Drawing
 
 from evaluation.page import BLUE, GREY, RIVAL_COLOURS, Figure, Plot, drawing, plain
-from tune.region.labels import counted, short
-from tune.region.modes import Mode, Modes, Versus
+from tune.region import Mode, Modes, Versus
+from tune.search_page.labels import counted, short
 
 SHOWN = 30
 """Pairs of a forest plot; a page has the rest in its table."""

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from evaluation.page import BLUE, RIVAL_COLOURS, Figure, Plot, Table, drawing, plain
-from tune.region.answer import RegionReport
-from tune.region.labels import SCALE, between, in_legend, number, setting, short
+from tune.region import RegionReport
+from tune.search_page.labels import SCALE, between, in_legend, number, setting, short
 
 SYMBOLS = {"complete": ("circle", BLUE), "stopped": ("triangle-down-open", RIVAL_COLOURS[0]),
            "failed": ("x", RIVAL_COLOURS[2])}  # fmt: skip

@@ -10,10 +10,7 @@ import pandas as pd
 from plotly.graph_objects import Figure as Drawing
 
 from evaluation.page import GREY, plain
-from tune.region.answer import Landscape, Part
-from tune.region.curves import CLAIMED, OLD, STRENGTHS, TERM
-from tune.region.estimates import Estimate
-from tune.region.region import AxisRegion
+from tune.region import CLAIMED, OLD, STRENGTHS, TERM, AxisRegion, Estimate, Landscape, Part
 
 EVERYWHERE = "all trials"
 """Name of the part whose settings all trials vary."""

@@ -11,23 +11,14 @@ from collections.abc import Iterator
 import pandas as pd
 
 from evaluation.page import Callout, Figure, Page, Part, Points, Section, Table
-from tune.region.activity_figures import activity_figure
-from tune.region.answer import RegionReport
-from tune.region.effect_figures import effect_figure, importance_figure
-from tune.region.labels import is_strength, mapped, under
-from tune.region.line_figures import complete, line_figure, line_table
-from tune.region.mode_figures import cost_figure, forest_figure
-from tune.region.range_figures import plane_figure, range_figure
-from tune.region.search_words import (
-    SearchWords,
-    best_words,
-    noise_words,
-    origin,
-    size_of_region,
-    warnings,
-    worst_lines,
-)
-from tune.region.tables import (
+from tune.region import RegionReport
+from tune.search_page.activity_figures import activity_figure
+from tune.search_page.effect_figures import effect_figure, importance_figure
+from tune.search_page.labels import is_strength, mapped, under
+from tune.search_page.line_figures import complete, line_figure, line_table
+from tune.search_page.mode_figures import cost_figure, forest_figure
+from tune.search_page.range_figures import plane_figure, range_figure
+from tune.search_page.tables import (
     WORDS,
     Cells,
     effect_table,
@@ -38,7 +29,7 @@ from tune.region.tables import (
     range_table,
     zone_table,
 )
-from tune.region.trial_figures import (
+from tune.search_page.trial_figures import (
     confirmation_table,
     failures,
     history_figure,
@@ -46,7 +37,16 @@ from tune.region.trial_figures import (
     objectives_figure,
     trial_rows,
 )
-from tune.region.wording import sentences
+from tune.search_page.wording import sentences
+from tune.search_page.words import (
+    SearchWords,
+    best_words,
+    noise_words,
+    origin,
+    size_of_region,
+    warnings,
+    worst_lines,
+)
 
 REGION_READS = (
     "A setting whose share of the axis is near 100 % can be left alone. Ends are followed by their interval; `others "

@@ -9,8 +9,8 @@ from typing import Any
 from plotly.graph_objects import Figure as Drawing
 
 from evaluation.page import BLUE, GREY, RIVAL_COLOURS, Figure, Plot, drawing, plain
-from tune.region.answer import Landscape, Part
-from tune.region.labels import (
+from tune.region import AxisRegion, Bounds, Landscape, Part, Region
+from tune.search_page.labels import (
     SCALE,
     in_legend,
     is_strength,
@@ -22,7 +22,6 @@ from tune.region.labels import (
     under,
     values_of,
 )
-from tune.region.region import AxisRegion, Bounds, Region
 
 ORANGE = RIVAL_COLOURS[0]
 BARS = (("region, the others at their best", BLUE, -0.14), ("region, the others at the best point", ORANGE, 0.14))

@@ -13,8 +13,8 @@ from data_pipeline.settings import load
 from distributed.settings import RunSettings
 from tune.command_words import presets_of
 from tune.identity import SearchRecord
+from tune.search_report import write_search_report
 from tune.search_space import SearchSettings, run_words, write_table
-from tune.searched import write_search_report
 
 SPACE = {f"objective.terms.{term}.weight": {"low": 0.01, "high": 4.0, "log": True} for term in ("corr", "grl")}
 

@@ -11,9 +11,10 @@ from browsers import check_page
 from search_tables import Searched, almost_empty_search, balance_search, lambda_search, odd_search
 
 from evaluation.page import Callout, Figure, Page, Points, Table, write_page
-from tune.region import RegionReport, region_tables, search_page, sentences
-from tune.region.labels import number, short
-from tune.region.trial_figures import undominated
+from tune.region import RegionReport
+from tune.search_page import region_tables, search_page, sentences
+from tune.search_page.labels import number, short
+from tune.search_page.trial_figures import undominated
 
 Made = tuple[Searched, RegionReport, Page]
 ALL_FIGURES = {"region-1", "plane-1", "effects-1", "importance-1", "activity-1", "lines", "repeats", "history"}

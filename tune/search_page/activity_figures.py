@@ -10,10 +10,8 @@ from plotly.graph_objects import Figure as Drawing
 
 from evaluation import DROWNED
 from evaluation.page import BLUE, GREY, Figure, Plot, drawing
-from tune.region.answer import Landscape, Part
-from tune.region.curves import TERM, ZoneComparison
-from tune.region.labels import is_strength, lay_out, rows_of, shade_zones, short, ticks, under
-from tune.region.region import AxisRegion
+from tune.region import TERM, AxisRegion, Landscape, Part, ZoneComparison
+from tune.search_page.labels import is_strength, lay_out, rows_of, shade_zones, short, ticks, under
 
 RUNGS = 4
 """Orders of magnitude below DROWNED that a panel goes down to; shares below stand on its edge."""

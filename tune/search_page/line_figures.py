@@ -8,9 +8,9 @@ import pandas as pd
 from plotly.graph_objects import Figure as Drawing
 
 from evaluation.page import BLUE, GREY, RIVAL_COLOURS, Figure, Plot, drawing, plain
-from tune.region.answer import Landscape, Part
-from tune.region.labels import EVERYWHERE, number
-from tune.region.tables import Cells
+from tune.region import Landscape, Part
+from tune.search_page.labels import EVERYWHERE, number
+from tune.search_page.tables import Cells
 
 STYLES = {
     "best trial": ("circle-open", RIVAL_COLOURS[0]),

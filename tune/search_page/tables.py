@@ -5,12 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from tune.region.answer import Landscape, Part, RegionReport
-from tune.region.curves import Zone
-from tune.region.estimates import Estimate
-from tune.region.labels import between, mapped, number, setting, under, values_of
-from tune.region.modes import Modes, Versus
-from tune.region.region import AxisRegion, Bounds
+from tune.region import AxisRegion, Bounds, Estimate, Landscape, Modes, Part, RegionReport, Versus, Zone
+from tune.search_page.labels import between, mapped, number, setting, under, values_of
 
 Cells = tuple[list[str], list[list[str]]]
 """Columns and rows."""
