@@ -67,6 +67,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("distributed/export.py", "--run none --out m", "there is no run at none"),
     ("distributed/submit.py", "--address a", "no command given"),
     ("tune/search.py", "--space space.yaml", "space 'space.yaml' brings no store with it: give --store"),
+    ("tune/search.py", "--space presets.yaml", "presets.yaml: key 'presets' has value 5"),
     ("tune/search.py", "--space space.yaml --store none", "store none does not exist"),
     ("tune/report.py", "", "Missing argument"),
     ("tune/report.py", "none", "there is no search at none"),
@@ -95,6 +96,7 @@ def prepare(folder: Path) -> None:
         "model/model.json": "{}",
         "broken.yaml": "lines: [",
         "words.yaml": "line: [A]\n",
+        "presets.yaml": "parameters: {optimiser.lr: {}}\npresets: 5\n",
         "space.yaml": "parameters: {optimiser.lr: {}}\n",
     }
     for name, text in files.items():

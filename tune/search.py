@@ -35,7 +35,7 @@ def main(
     name: Annotated[str, typer.Option(help="Name of the search; default: test line and time.")] = "",
     runs: Annotated[Path, typer.Option(help="Folder of runs; on a cluster one that all hosts see.")] = Path("runs"),
     config: Annotated[
-        list[Path] | None, typer.Option(help="YAML presets of the runs, later ones win; default: the space's.")
+        list[Path] | None, typer.Option(help="YAML presets of the runs, later ones win; without --store: the space's.")
     ] = None,
     storage: Annotated[str, typer.Option(help="URL of a database for the study; default: a journal file.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and how long it takes.")] = False,
@@ -45,23 +45,24 @@ def main(
     from data_pipeline.settings_text import require_settings_text
     from data_pipeline.store_folder import require_store
     from distributed.command_checks import require_keys, require_unclaimed
-    from tune.command_words import presets_of, simulated_store, space_file
+    from tune.command_words import space_file
+    from tune.search_space import load_space, presets_of, run_words, simulated_store
 
     require_settings_text([*(config or []), space_file(space)], overrides or [])
     require_keys(config or [], overrides or [], searched=True)
-    presets = config or presets_of(space)
-    path = store or simulated_store(space)
+    given = list(overrides or [])
+    own = [item.removeprefix("search.") for item in given if item.startswith("search.")]
+    chosen = load_space(space, own + [f"trials={trials}"] * bool(trials))
+    path = store or simulated_store(chosen, space)
+    # A model cut to size for the simulated store is no default for another one.
+    presets = config or (presets_of(chosen, space) if store is None else [])
     if store is not None or path.exists():
         require_store(path)
     require_unclaimed("search", runs, name, resume, "search.json")
     # These take seconds to import; --help and mistakes in the call are answered before.
     from data_pipeline.settings import load
     from distributed.settings import RunSettings
-    from tune.search_space import load_space, run_words
 
-    given = list(overrides or [])
-    own = [item.removeprefix("search.") for item in given if item.startswith("search.")]
-    chosen = load_space(space, own + [f"trials={trials}"] * bool(trials))
     options = {"fold.test_line": test_line, "workers.count": workers or None}
     words = [item for item in given if not item.startswith("search.")]
     settings = load(RunSettings, presets, [*run_words(chosen), *words], options)
@@ -78,7 +79,7 @@ def main(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     console = Console(soft_wrap=True)
     if not path.exists():
-        make_store(chosen.simulate, path, console)
+        make_store(chosen, path, console)
     if dry_run:
         rehearse(chosen, settings, path, concurrent, console)
         return

@@ -12,10 +12,11 @@ import pandas as pd
 
 from data_pipeline.durable import write_durably
 from data_pipeline.errors import UserError
+from data_pipeline.settings import validate
 from distributed.settings import RunSettings
 from evaluation.page import write_page
 from tune.findings import AS_THEY_STAND, BEST, RECOMMENDED, defaults, region_of
-from tune.identity import SearchRecord, read_search
+from tune.identity import RECORD, SearchRecord, read_search
 from tune.region import RegionReport
 from tune.search_page import SearchWords, region_tables, search_page, sentences
 from tune.search_space import SearchSettings, distributions
@@ -30,15 +31,16 @@ def write_search_report(folder: Path, out: Path | None = None, report: RegionRep
     at all, the page last. Cost: seconds, or half a minute where the region has to be found.
     """
     record = read_search(folder)
-    search, settings = SearchSettings.model_validate(record.search), RunSettings.model_validate(record.run)
+    where = str(folder / RECORD)
+    search, settings = validate(SearchSettings, record.search, where), validate(RunSettings, record.run, where)
     table, base = best_first(read_trials(folder)), defaults(search, settings)
     space = distributions(search, settings)
-    report = report or region_of(table, search, settings, record.lines)
     out = out or folder
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot create {out}: {error.strerror}; choose a writable --out") from error
+    report = report or region_of(table, search, settings, record.lines)
     write_durably(out / CONTENT, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
     write_durably(out / MARKDOWN, markdown(report, folder.name))
     words = words_of(folder, record, list(space), base)

@@ -23,7 +23,6 @@ from distributed.failures import failure_of
 from distributed.fold_training import check_model, open_verified
 from distributed.run_folder import held, ways_on
 from distributed.settings import RunSettings
-from tune.command_words import CONFIGS
 from tune.findings import points_to_repeat
 from tune.identity import RUNS, claim_search
 from tune.progress import Progress
@@ -41,6 +40,7 @@ from tune.search_space import (
     run_trial,
     searched_terms,
     shown,
+    simulation_of,
     trial_table,
 )
 
@@ -106,10 +106,10 @@ def open_study(
     return own
 
 
-def make_store(preset: str, path: Path, console: Console) -> None:
+def make_store(search: SearchSettings, path: Path, console: Console) -> None:
     """Make the simulated store that a space brings with it, and say so."""
-    console.print(f"store      {path} is not there: making it from configs/simulate/{preset}.yaml")
-    simulate(load(SimulatorSettings, [CONFIGS / f"simulate/{preset}.yaml"]), path)
+    console.print(f"store      {path} is not there: making it from configs/simulate/{search.simulate}.yaml")
+    simulate(load(SimulatorSettings, [simulation_of(search)]), path)
 
 
 def inner_lines(store: Store, search: SearchSettings, settings: RunSettings) -> list[str]:

@@ -17,7 +17,7 @@ from distributed.assembly import validation_rows
 from distributed.run_folder.runs import held
 from tune.ablation.run import Cell
 from tune.identity import claim_search, read_search
-from tune.search_space.space import load_space
+from tune.search_space.settings import load_space
 from tune.search_space.trial import fold_settings, reason_of, run_name
 from tune.searching import check_folds, inner_lines, search
 

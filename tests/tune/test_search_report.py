@@ -11,10 +11,9 @@ from search_tables import LINES, lambda_search
 from data_pipeline.errors import UserError
 from data_pipeline.settings import load
 from distributed.settings import RunSettings
-from tune.command_words import presets_of
 from tune.identity import SearchRecord
 from tune.search_report import write_search_report
-from tune.search_space import SearchSettings, run_words, write_table
+from tune.search_space import SearchSettings, load_space, presets_of, run_words, write_table
 
 SPACE = {f"objective.terms.{term}.weight": {"low": 0.01, "high": 4.0, "log": True} for term in ("corr", "grl")}
 
@@ -25,7 +24,7 @@ def searched(folder: Path, points: int = 16) -> Path:
         {"parameters": SPACE, "seeds": 2, "trials": points, "confirm": 3, "run": {"objective.terms.grl.on": True}}
     )
     words = [*run_words(search), "objective.terms.corr.on=true"]
-    run = load(RunSettings, presets_of("lambda"), words, {"fold.test_line": "HepG2"})
+    run = load(RunSettings, presets_of(load_space("lambda", []), "lambda"), words, {"fold.test_line": "HepG2"})
     folder.mkdir()
     record = SearchRecord(
         created="2026-11-27T00:00:00+00:00", store="stores/one", store_checksum="0" * 64, lines=LINES,
@@ -83,3 +82,12 @@ def test_a_damaged_table_says_so(tmp_path: Path) -> None:
     (made / "trials.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match="cannot be read"):
         write_search_report(made)
+
+
+def test_settings_that_this_version_does_not_know_are_named(tmp_path: Path) -> None:
+    folder = searched(tmp_path / "other", points=2)
+    record = json.loads((folder / "search.json").read_text())
+    record["search"]["sampler"] = "bayes"
+    (folder / "search.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"search\.json: key 'sampler' has value 'bayes': input should be 'sobol'"):
+        write_search_report(folder)

@@ -4,6 +4,11 @@ from .results import trial_table as trial_table
 from .results import write_preset as write_preset
 from .results import write_table as write_table
 from .settings import SearchSettings as SearchSettings
+from .settings import load_space as load_space
+from .settings import presets_of as presets_of
+from .settings import run_words as run_words
+from .settings import simulated_store as simulated_store
+from .settings import simulation_of as simulation_of
 from .space import NEVER_SEARCHED as NEVER_SEARCHED
 from .space import Point as Point
 from .space import apply as apply
@@ -11,8 +16,6 @@ from .space import base_point as base_point
 from .space import conditions as conditions
 from .space import distributions as distributions
 from .space import is_searched as is_searched
-from .space import load_space as load_space
-from .space import run_words as run_words
 from .space import searched_terms as searched_terms
 from .storage import open_storage as open_storage
 from .storage import require_new_study as require_new_study

@@ -1,12 +1,15 @@
-"""Settings of a search: the content of a file in configs/search/."""
+"""Settings of a search: the content of a file in configs/search/, read without the libraries that do the work."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from data_pipeline.settings import Settings
+from data_pipeline.errors import UserError
+from data_pipeline.settings import Settings, load
+from tune.command_words import CONFIGS, space_file
 
 
 class ParameterSettings(Settings):
@@ -62,7 +65,7 @@ class SearchSettings(Settings):
     """What is searched, how, and with how much work."""
 
     presets: list[str] = Field(default_factory=list)
-    """Presets of the runs where no `--config` is given: names of files in `configs/`, without .yaml."""
+    """Presets of the runs where neither `--store` nor `--config` is given: files in `configs/`, without .yaml."""
     simulate: str = ""
     """Preset of `configs/simulate/` whose store is taken, and made if it is missing, where no `--store` is given."""
     run: dict[str, Any] = Field(default_factory=dict)
@@ -114,3 +117,37 @@ class SearchSettings(Settings):
                 if chosen.choices and not set(map(str, values)) <= set(map(str, chosen.choices)):
                     raise ValueError(f"{key}.when waits for {values}, and {other} is one of {chosen.choices}")
         return self
+
+
+def load_space(space: str, overrides: list[str]) -> SearchSettings:
+    """The settings of a space: the name of a preset in configs/search, or a YAML file; raises `UserError`."""
+    return load(SearchSettings, [space_file(space)], overrides)
+
+
+def run_words(search: SearchSettings) -> list[str]:
+    """`run` as overrides of the command line."""
+    return [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in search.run.items()]
+
+
+def presets_of(search: SearchSettings, space: str) -> list[Path]:
+    """The presets of the runs that `space` brings with it; raises `UserError`."""
+    files = [CONFIGS / f"{name}.yaml" for name in search.presets]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"space '{space}': there is no preset {file}; give --config, or mend `presets`")
+    return files
+
+
+def simulated_store(search: SearchSettings, space: str) -> Path:
+    """Where the simulated store of `space` lies or is made; raises `UserError` for a space that brings none."""
+    if not search.simulate:
+        raise UserError(f"space '{space}' brings no store with it: give --store")
+    if not simulation_of(search).is_file():
+        known = ", ".join(sorted(file.stem for file in (CONFIGS / "simulate").glob("*.yaml")))
+        raise UserError(f"space '{space}': there is no simulated store '{search.simulate}'; there are {known}")
+    return Path("stores") / f"simulated-{search.simulate}"
+
+
+def simulation_of(search: SearchSettings) -> Path:
+    """The file of `simulate`."""
+    return CONFIGS / f"simulate/{search.simulate}.yaml"

@@ -17,11 +17,10 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from data_pipeline.errors import UserError
-from data_pipeline.settings import load, search_range, validate
+from data_pipeline.settings import search_range, validate
 from distributed.settings import RunSettings
 from model.balancing import BALANCERS, STRENGTHS, acting_fields
 from model.terms import WALLED, TermSettings, names_of
-from tune.command_words import space_file
 from tune.search_space.settings import ParameterSettings, SearchSettings
 
 Point = dict[str, float | int | str | bool]
@@ -32,16 +31,6 @@ COMPETITION = "model.competition."
 """Branch without which the losses of `WALLED` are not there."""
 NEVER_SEARCHED = ("fold", "workers", "engine", "stream", "scoring")
 """Branches that decide what is held out, how it is scored or how it is run: trials must agree on them."""
-
-
-def run_words(search: SearchSettings) -> list[str]:
-    """`run` as overrides of the command line."""
-    return [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in search.run.items()]
-
-
-def load_space(space: str, overrides: list[str]) -> SearchSettings:
-    """The settings of a space: the name of a preset in configs/search, or a YAML file; raises `UserError`."""
-    return load(SearchSettings, [space_file(space)], overrides)
 
 
 def distributions(search: SearchSettings, base: RunSettings) -> dict[str, BaseDistribution]:

@@ -13,8 +13,8 @@ from data_pipeline.settings import keys_of, search_range, validate
 from distributed.settings import RunSettings
 from model.terms.registry import TERMS
 from tune.command_words import SPACES
-from tune.search_space.settings import SearchSettings
-from tune.search_space.space import apply, distributions, load_space, run_words, searched_terms
+from tune.search_space.settings import SearchSettings, load_space, run_words
+from tune.search_space.space import apply, distributions, searched_terms
 
 
 def lambda_space(*overrides: str) -> dict[str, object]:
