@@ -122,8 +122,6 @@ def inner_lines(store: Store, search: SearchSettings, settings: RunSettings) -> 
         raise UserError(f"{wrong}; choose one of {', '.join(store.lines)}")
     if len(lines) < 2:
         raise UserError(f"an inner fold needs a validation line and a training line beside '{fold.test_line}'")
-    if search.folds > len(lines):
-        raise UserError(f"search.folds={search.folds}, but only {len(lines)} lines remain beside '{fold.test_line}'")
     order = np.random.default_rng(search.seed).permutation(len(lines))
     return [lines[index] for index in order[: search.folds or len(lines)]]
 

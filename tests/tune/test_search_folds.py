@@ -74,9 +74,10 @@ def test_an_unknown_test_line_is_answered_with_the_lines_there_are(store: Store)
         inner_lines(store, search_settings(), run_settings("fold.test_line=sim9"))
 
 
-def test_more_folds_than_lines_are_refused(store: Store) -> None:
-    with pytest.raises(UserError, match=r"search.folds=4, but only 3 lines remain"):
-        inner_lines(store, search_settings(folds=4), run_settings())
+def test_where_there_are_fewer_lines_than_folds_every_line_is_a_fold(store: Store) -> None:
+    assert inner_lines(store, search_settings(folds=4), run_settings()) == inner_lines(
+        store, search_settings(), run_settings()
+    )
 
 
 def test_a_weight_that_never_acts_is_refused(store: Store) -> None:

@@ -90,7 +90,7 @@ class SearchSettings(Settings):
     start: bool = True
     """Try the settings of the runs as they stand, beside the points of the design."""
     folds: int = Field(0, ge=0)
-    """Inner folds per trial; 0: every line but the test line is the validation line once."""
+    """Most inner folds per trial; 0: every line but the test line is the validation line once."""
     seeds: int = Field(1, ge=1, le=100)
     """Training seeds per fold, from `train.seed` on, the same in all trials."""
     confirm: int = Field(0, ge=0, le=100)
