@@ -4,8 +4,10 @@ Layout (written by `writer`):
 
     manifest.json                        what is in the store, a sha256 per file, and a checksum over all of it
     lines/00000.arrow                    name, features (list<float32>)
-    enhancers/*.arrow, promoters/*.arrow name, chrom, start, end, strand, sequence (fixed-size binary, 4 bits per base)
-    pairs/*.arrow                        enhancer, promoter, line, label, distance, signals (fixed-size list<float32>)
+    enhancers/*.arrow, promoters/*.arrow name, chrom, start, end, strand, sequence (fixed-size binary, 4 bits per base);
+                                         of promoters also gene and gene_id, where a source told them
+    pairs/*.arrow                        enhancer, promoter, line, label, distance, signals (fixed-size list<float32>);
+                                         weight and effect, where a source told them
     enhancer_signals/*.arrow, promoter_signals/*.arrow   signals; row = line * elements + element
     input_rows/00000.arrow               pair and names of every usable input row, where rows are answered
     quarantine/                          rejected input rows, not part of the checksum
@@ -64,6 +66,8 @@ class Manifest(Settings):
     """Cell lines; a pair's `line` is an index into this list."""
     chroms: list[str]
     """Chromosomes; an element's `chrom` is an index into this list."""
+    build: str = ""
+    """Genome build of all coordinates, as the user names it (hg19, GRCh38); empty: not told."""
     signals: dict[Literal["pair", "enhancer", "promoter"], list[str]]
     """Names of the signal tracks per pair and per (line, element)."""
     counts: dict[str, int]
@@ -106,6 +110,10 @@ class Columns:
         """The whole column."""
         parts = [self._part(index, name) for index in range(len(self._batches))]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a column of this name."""
+        return self._batches[0].schema.get_field_index(name) >= 0
 
     def text(self, name: str) -> list[str]:
         """The whole column of a string field."""
@@ -150,6 +158,19 @@ class ElementTable:
         return self._columns.text("name")
 
     @property
+    def genes(self) -> list[str]:
+        """(n,) gene symbols; empty where no source told one."""
+        return self._told("gene")
+
+    @property
+    def gene_ids(self) -> list[str]:
+        """(n,) Ensembl gene identifiers without version; empty where no source told one."""
+        return self._told("gene_id")
+
+    def _told(self, column: str) -> list[str]:
+        return self._columns.text(column) if self._columns.has(column) else [""] * len(self)
+
+    @property
     def chrom(self) -> NDArray[np.int16]:
         """(n,) int16 index into `chrom_names`."""
         return self._columns.full("chrom")
@@ -192,6 +213,16 @@ class PairTable:
         """(N,) int8: 1 interacts, 0 does not, -1 unknown."""
         self.distance: NDArray[np.int32] = columns.full("distance")
         """(N,) int32 bp, -1 unknown."""
+
+    @property
+    def weight(self) -> NDArray[np.float32]:
+        """(N,) float32 weight of the pair where scores are weighted; 1 where no source told any."""
+        return self.columns.full("weight") if self.columns.has("weight") else np.ones(len(self), np.float32)
+
+    @property
+    def effect(self) -> NDArray[np.float32]:
+        """(N,) float32 measured effect of the enhancer on the gene, as the source gives it; NaN where not told."""
+        return self.columns.full("effect") if self.columns.has("effect") else np.full(len(self), np.nan, np.float32)
 
     def __len__(self) -> int:
         """Number of pairs."""

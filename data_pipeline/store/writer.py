@@ -39,17 +39,18 @@ class StoreWriter:
         element_signals: Sequence[str] = (),
         line_features: ArrayLike | None = None,
         sources: Sequence[dict[str, Any]] = (),
+        build: str = "",
     ) -> None:
         """Start a store at `path`, which must not exist.
 
-        `windows` are bases per element (even; 0 for none); `line_features` is (C, F) float. Raises `UserError` where
-        `path` exists or cannot be written.
+        `windows` are bases per element (even; 0 for none); `line_features` is (C, F) float; `build` names the genome
+        build. Raises `UserError` where `path` exists or cannot be written.
         """
         self.path = Path(path)
         if self.path.exists():
             raise UserError(f"{self.path} exists already; give another --out or remove it first")
         self._draft = _fresh_draft(self.path)
-        self._lines, self._chroms, self._windows = list(lines), list(chroms), dict(windows)
+        self._lines, self._chroms, self._windows, self._build = list(lines), list(chroms), dict(windows), build
         self._signals = {
             "pair": list(pair_signals),
             "enhancer": list(element_signals),
@@ -82,8 +83,14 @@ class StoreWriter:
         end: ArrayLike,
         strand: ArrayLike,
         packed: NDArray[np.uint8] | None = None,
+        genes: Sequence[str] | None = None,
+        gene_ids: Sequence[str] | None = None,
     ) -> None:
-        """Append k elements: `chrom` indices (k,), `start`/`end` bp, `strand` in {1, -1, 0}, `packed` (k, window/2)."""
+        """Append k elements: `chrom` indices (k,), `start`/`end` bp, `strand` in {1, -1, 0}, `packed` (k, window/2).
+
+        `genes` and `gene_ids` are (k,) symbols and Ensembl identifiers, "" where unknown; given for all of a kind or
+        for none.
+        """
         columns: dict[str, pa.Array] = {
             "name": pa.array(list(names), pa.string()),
             "chrom": pa.array(np.asarray(chrom, dtype=np.int16)),
@@ -91,6 +98,9 @@ class StoreWriter:
             "end": pa.array(np.asarray(end, dtype=np.int32)),
             "strand": pa.array(np.asarray(strand, dtype=np.int8)),
         }
+        for column, told in (("gene", genes), ("gene_id", gene_ids)):
+            if told is not None:
+                columns[column] = pa.array(list(told), pa.string())
         if width := self._windows[kind] // 2:
             if packed is None or packed.shape != (len(names), width):
                 raise ValueError(f"{kind} sequences must be ({len(names)}, {width}) uint8")
@@ -109,8 +119,13 @@ class StoreWriter:
         label: ArrayLike,
         distance: ArrayLike,
         signals: ArrayLike | None = None,
+        weight: ArrayLike | None = None,
+        effect: ArrayLike | None = None,
     ) -> None:
-        """Append k pairs: element rows, line index, label in {1, 0, -1}, bp (-1 unknown), signals (k, Sp)."""
+        """Append k pairs: element rows, line index, label in {1, 0, -1}, bp (-1 unknown), signals (k, Sp).
+
+        `weight` and `effect` are (k,) float, given for all pairs of a store or for none.
+        """
         chunk: dict[str, NDArray[Any]] = {
             "enhancer": np.asarray(enhancer, dtype=np.int32),
             "promoter": np.asarray(promoter, dtype=np.int32),
@@ -120,6 +135,9 @@ class StoreWriter:
         }
         if self._signals["pair"]:
             chunk["signals"] = np.asarray(signals, dtype=np.float32).reshape(-1, len(self._signals["pair"]))
+        for column, told in (("weight", weight), ("effect", effect)):
+            if told is not None:
+                chunk[column] = np.asarray(told, dtype=np.float32)
         self._buffer.append(chunk)
         self._counts["pairs"] += len(chunk["enhancer"])
         while sum(len(part["enhancer"]) for part in self._buffer) >= PAIRS_PER_SHARD:
@@ -156,13 +174,17 @@ class StoreWriter:
             windows=self._windows,
             lines=self._lines,
             chroms=self._chroms,
+            build=self._build,
             signals=self._signals,
             counts=self._counts | {f"quarantine/{reason}": n for reason, n in sorted((rejected or {}).items())},
             truth=truth or {},
             files=dict(sorted(self._files.items())),
         )
-        manifest = manifest.model_copy(update={"checksum": manifest_digest(manifest.model_dump(mode="json"))})
-        write_durably(self._draft / "manifest.json", manifest.model_dump_json(indent=1))
+        # Stores without a build keep the checksum, and so the plans, that they had before builds were recorded.
+        untold = None if self._build else {"build"}
+        digest = manifest_digest(manifest.model_dump(mode="json", exclude=untold))
+        manifest = manifest.model_copy(update={"checksum": digest})
+        write_durably(self._draft / "manifest.json", manifest.model_dump_json(indent=1, exclude=untold))
         publish(self._draft, self.path)
         return manifest
 

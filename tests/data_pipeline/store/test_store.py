@@ -60,6 +60,21 @@ def test_signals_of_a_pair_are_its_own_then_its_elements_in_its_line(store: Path
     np.testing.assert_allclose(opened.signals(np.array([2, 0])), [[0.3, 4.0, np.nan], [0.1, 1.0, 5.0]])
 
 
+def test_build_genes_weights_and_effects_are_kept_where_they_are_told(tmp_path: Path, store: Path) -> None:
+    with StoreWriter(tmp_path / "told", ["K562"], ["chr1"], {"enhancer": 0, "promoter": 0}, build="hg38") as writer:
+        writer.add_elements("enhancer", ["e"], [0], [0], [9], [0])
+        writer.add_elements("promoter", ["p"], [0], [50], [59], [1], genes=["MYC"], gene_ids=["ENSG00000136997"])
+        writer.add_pairs([0], [0], [0], [1], [50], weight=[0.75], effect=[-0.4])
+        writer.commit()
+    told, untold = Store.open(tmp_path / "told"), Store.open(store)
+    assert told.manifest.build == "hg38"
+    assert (told.promoters.genes, told.promoters.gene_ids, told.enhancers.genes) == (["MYC"], ["ENSG00000136997"], [""])
+    assert (told.pairs.weight.tolist(), told.pairs.effect.tolist()) == ([0.75], [np.float32(-0.4)])
+    assert (untold.manifest.build, untold.promoters.genes, untold.pairs.weight.tolist()) == ("", [""], [1, 1, 1])
+    assert np.isnan(untold.pairs.effect).all()
+    assert "build" not in json.loads((store / "manifest.json").read_text(encoding="utf-8"))
+
+
 def test_rows_are_gathered_across_shards(tmp_path: Path, store: Path) -> None:
     rows = PAIRS_PER_SHARD + 3
     with StoreWriter(tmp_path / "large", ["K562"], ["chr1"], {"enhancer": 0, "promoter": 0}) as writer:
