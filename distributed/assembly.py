@@ -13,11 +13,10 @@ from data_pipeline.episodes import Fold, Plan
 from data_pipeline.store import Store
 from distributed.exchange import gather_episodes
 from distributed.settings import RunSettings
-from model.features import statistics
 from model.objective import TrainingModule
 
 STATISTICS_ROWS = 200_000
-"""Most training pairs looked at for the mean and deviation of signals."""
+"""Most training pairs looked at for the statistics of signals."""
 
 
 def build_module(store: Store, fold: Fold, settings: RunSettings) -> TrainingModule:
@@ -35,10 +34,9 @@ def build_module(store: Store, fold: Fold, settings: RunSettings) -> TrainingMod
     labels = store.pairs.label[rows]
     module.task.set_class_counts(int((labels == 1).sum()), int((labels == 0).sum()))
     sample = rows[:: -(-len(rows) // STATISTICS_ROWS)]
-    transform = settings.model.signals.transform
-    module.model.set_signal_statistics(*statistics(torch.from_numpy(store.signals(sample)), transform))
+    module.model.fit_signals(torch.from_numpy(store.signals(sample)))
     lines = store.line_features[[store.lines.index(line) for line in fold.train_lines]]
-    module.model.set_line_statistics(*statistics(torch.from_numpy(lines), transform))
+    module.model.fit_line_features(torch.from_numpy(lines))
     module.set_lines(fold.train_lines, torch.from_numpy(lines))
     return module
 

@@ -27,7 +27,14 @@ from model.environment import (
     query_attention,
 )
 from model.erasure import Eraser
-from model.features import DISTANCE_WIDTH, SignalSettings, Standardiser, distance_features
+from model.features import (
+    DISTANCE_WIDTH,
+    AssayDropout,
+    SignalSettings,
+    Standardiser,
+    distance_features,
+    signal_encoder,
+)
 from model.layers import mlp
 from model.scores import Scores, StudentView
 from model.sequence import Trunk, TrunkSettings
@@ -83,25 +90,31 @@ class EpisodeModel(nn.Module):
         inputs = self.combined + (DISTANCE_WIDTH if energy.use_distance else 0)
         self.invariant = mlp([inputs, energy.invariant_hidden, energy.invariant_width], energy.dropout)
         self.erasure = Eraser(energy.invariant_width, lines, env.memory) if settings.erasure == "leace" else None
-        self.standardise_signals = Standardiser(signals, settings.signals)
+        self.standardise_signals = signal_encoder(signals, settings.signals)
         self.standardise_line = Standardiser(line_features, settings.signals)
-        self.support = SupportEncoder(env, features, signals, line_features, lines)
+        self.measured = AssayDropout(signals, settings.signals.dropout)
+        encoded = self.standardise_signals.outputs
+        self.support = SupportEncoder(env, features, encoded, line_features, lines)
         local = env.local_width if env.local and signals else 0
         attended = env.local_width if env.query_attention else 0
         self.energy = Energy(energy, env.width, local + attended, env.memory)
-        self.local = LocalEnvironment(env, signals) if local else None
+        self.local = LocalEnvironment(env, encoded) if local else None
         self.attention = query_attention(env)
         rival = settings.competition
         self.student = Student(rival, settings.tissues, env.width, lines) if rival.on else None
         self.register_buffer("environment_scale", torch.ones(()))
 
-    def set_signal_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """Store (S,) mean and standard deviation over the training lines, as `features.statistics` gives them."""
-        self.standardise_signals.set_statistics(mean, deviation)
+    def fit_signals(self, values: Tensor) -> None:
+        """Fit the encoding of signals to raw values (N, S) of the training lines, NaN where missing."""
+        self.standardise_signals.fit(values)
 
-    def set_line_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """Store (F,) mean and standard deviation of the line features over the training lines."""
-        self.standardise_line.set_statistics(mean, deviation)
+    def set_assays(self, needs: Tensor) -> None:
+        """Which of A assays (A, S) bool each signal needs, for training with assays missing."""
+        self.measured.set_assays(needs)
+
+    def fit_line_features(self, values: Tensor) -> None:
+        """Fit the encoding of line features to those (C, F) of the training lines."""
+        self.standardise_line.fit(values)
 
     def represent(self, batch: EpisodeBatch) -> Tensor:
         """Pair features h (E, m+n, d) float32; d = 0 without a trunk.
@@ -244,6 +257,7 @@ class EpisodeModel(nn.Module):
         also gives the lines (E,) int64 and, with an id-teacher, its vectors (E, dE) and shares (E, 1); in training mode
         the priors then learn from this step.
         """
+        signals = self.measured(signals)
         # Before anything is observed: what a step teaches the priors takes effect after it.
         prior = None if without_context is None else self.support.uninformed(self.standardise_line(line_features))
         pooled, codes = self._pooled(h[:, :support], signals[:, :support], line_features, support_labels, line)

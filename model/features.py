@@ -1,17 +1,20 @@
-"""Numbers a pair brings besides its sequence: distance features and standardised signals."""
+"""Numbers a pair brings besides its sequence: distance features and encoded signals."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from data_pipeline.settings import Settings
+from data_pipeline.settings import Settings, searched
 
 DISTANCE_WIDTH = 10
 """Features per distance: linear, eight bumps, one flag for a missing distance."""
+TINY = 1e-12
+"""Least width of a bin."""
 
 
 class SignalSettings(Settings):
@@ -21,6 +24,14 @@ class SignalSettings(Settings):
     """Applied before standardising; `log1p` is sign(x) log(1 + |x|)."""
     limit: float = Field(default=10.0, gt=0.0, le=1000.0)
     """Standardised values are clipped to this many standard deviations."""
+    encoding: Literal["standard", "piecewise", "thermometer"] = "standard"
+    """How a signal becomes inputs: one standardised number; or, over `bins` of like many training pairs, how far each
+    bin is filled (piecewise linear), or whether it is passed. With bins a network separates what trees separate."""
+    bins: int = Field(default=12, ge=2, le=128, json_schema_extra=searched(4, 48, log=True, integer=True))
+    """Bins of `piecewise` and `thermometer`."""
+    dropout: float = Field(default=0.0, ge=0.0, le=0.9, json_schema_extra=searched(0.0, 0.5))
+    """Probability per episode, in training, that an assay is taken as not measured in the line, in all signals that
+    come from it, so that lines with fewer assays are nothing new."""
 
 
 def distance_features(distance: Tensor) -> Tensor:
@@ -57,14 +68,17 @@ class Standardiser(nn.Module):
     deviation: Tensor
 
     def __init__(self, width: int, settings: SignalSettings) -> None:
-        """Until `set_statistics` is called, mean 0 and deviation 1."""
+        """Until `fit` is called, mean 0 and deviation 1."""
         super().__init__()
         self.settings = settings
+        self.outputs = width
+        """Inputs of the network that `width` values become."""
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
 
-    def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """Store (width,) statistics of the transformed values over the training lines; a constant track becomes 0."""
+    def fit(self, values: Tensor) -> None:
+        """Keep the statistics of raw `values` (N, width) of the training lines; a constant track becomes 0."""
+        mean, deviation = statistics(values, self.settings.transform)
         self.mean.copy_(mean)
         self.deviation.copy_(torch.where(deviation > 0, deviation, torch.ones_like(deviation)))
 
@@ -72,3 +86,75 @@ class Standardiser(nn.Module):
         """(..., width), not finite where missing -> (..., width) finite."""
         scaled = (transformed(values, self.settings.transform) - self.mean) / self.deviation
         return scaled.nan_to_num(0.0).clamp(-self.settings.limit, self.settings.limit)
+
+
+class BinEncoder(nn.Module):
+    """Each value as its place among quantiles of the training lines (Gorishniy et al. 2022), and a flag if missing.
+
+    A bin is 0 below its lower edge and 1 above its upper; in between it is the share passed (`piecewise`) or still 0
+    (`thermometer`). Values beyond the outermost quantiles are like these, so no line can leave the trained range.
+    """
+
+    edges: Tensor
+
+    def __init__(self, width: int, settings: SignalSettings) -> None:
+        """Until `fit` is called, all edges are 0."""
+        super().__init__()
+        self.settings = settings
+        self.outputs = width * (settings.bins + 1)
+        """Inputs of the network that `width` values become: bins and flag of the first, then of the second."""
+        self.register_buffer("edges", torch.zeros(width, settings.bins + 1))
+
+    def fit(self, values: Tensor) -> None:
+        """Take the edges (width, bins + 1) from raw `values` (N, width) of the training lines."""
+        known = transformed(values.double(), self.settings.transform)
+        share = torch.linspace(0, 1, self.settings.bins + 1, dtype=known.dtype)
+        # NumPy's, because torch refuses more than 16 million values.
+        edges = np.nanquantile(known.numpy(), share.numpy(), axis=0) if len(known) else np.zeros((len(share), 0))
+        self.edges.copy_(torch.from_numpy(edges).T.nan_to_num(0.0))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(..., width), not finite where missing -> (..., outputs) in [0, 1]; a missing value is 0 but for its flag."""
+        known = transformed(values, self.settings.transform).unsqueeze(-1)
+        low, high = self.edges[:, :-1], self.edges[:, 1:]
+        if self.settings.encoding == "thermometer":
+            filled = (known >= high).to(known.dtype)
+        else:
+            # Equal edges (a value that many pairs share, most often 0) make a step just above it.
+            filled = ((known - low) / (high - low).clamp(min=TINY)).clamp(0.0, 1.0)
+        missing = known.isnan()
+        encoded = torch.cat([filled.masked_fill(missing, 0.0), missing.to(filled.dtype)], dim=-1)
+        return encoded.flatten(-2)
+
+
+def signal_encoder(width: int, settings: SignalSettings) -> Standardiser | BinEncoder:
+    """What turns `width` signals into inputs, as `settings.encoding` says."""
+    return Standardiser(width, settings) if settings.encoding == "standard" else BinEncoder(width, settings)
+
+
+class AssayDropout(nn.Module):
+    """In training, takes assays as not measured: all signals that need one are missing in the whole episode."""
+
+    needs: Tensor
+
+    def __init__(self, width: int, probability: float) -> None:
+        """Until `set_assays` is called nothing is dropped."""
+        super().__init__()
+        self.probability = probability
+        self.register_buffer("needs", torch.zeros(0, width), persistent=False)
+
+    def set_assays(self, needs: Tensor) -> None:
+        """Which of A assays (A, width) bool each signal needs."""
+        self.needs = needs.to(self.needs)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        """(E, n, width) raw signals -> the same with NaN for what is dropped; at least one assay stays."""
+        assays = len(self.needs)
+        if not self.training or self.probability == 0 or assays == 0:
+            return signals
+        episodes = len(signals)
+        dropped = torch.rand(episodes, assays, device=signals.device) < self.probability
+        spared = torch.randint(assays, (episodes, 1), device=signals.device)
+        dropped = dropped.scatter(1, spared, value=False)
+        gone = (dropped.to(self.needs.dtype) @ self.needs) > 0
+        return signals.masked_fill(gone.unsqueeze(1), torch.nan)

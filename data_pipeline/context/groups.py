@@ -1,0 +1,62 @@
+"""The groups of context columns, and all of them for many pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipeline.context import activity, barriers, flanks, gene_order, promoter_rank
+from data_pipeline.context.scene import Column, Scene
+
+CHUNK = 1 << 13
+"""Pairs at a time; those of like distance together, because their bins are one matrix."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Columns that are made together, and left out together in an ablation."""
+
+    columns: tuple[Column, ...]
+    make: Callable[[Scene], NDArray[np.float64]]
+    """The columns (k, c) of k pairs."""
+    genes: bool
+    """Whether it needs an annotation of genes."""
+
+
+GROUPS: dict[str, Group] = {
+    "barriers": Group(barriers.COLUMNS, barriers.barriers, genes=False),
+    "order": Group(gene_order.COLUMNS, gene_order.gene_order, genes=True),
+    "promoter": Group(promoter_rank.COLUMNS, promoter_rank.promoter_rank, genes=True),
+    "flanks": Group(flanks.COLUMNS, flanks.flanks, genes=False),
+    "activity": Group(activity.COLUMNS, activity.activity, genes=True),
+}
+"""The groups by name; a new one is a module, an entry here and a test."""
+
+
+def column_names(groups: Collection[str]) -> list[str]:
+    """Names of the columns of `groups`: `GROUP/COLUMN`, with the assays they need behind, as in `flanks/... [CTCF]`."""
+    return [
+        f"{name}/{column.name}" + (f" [{'+'.join(column.assays)}]" if column.assays else "")
+        for name in groups
+        for column in GROUPS[name].columns
+    ]
+
+
+def context_columns(scene: Scene, groups: Collection[str], measured: Collection[str]) -> NDArray[np.float32]:
+    """(k, columns) context of the scene's pairs, in the order of `column_names`.
+
+    Columns that need an assay outside `measured` are NaN.
+    """
+    order = np.argsort(scene.places.distance, kind="stable")
+    columns = [column for name in groups for column in GROUPS[name].columns]
+    result = np.empty((len(order), len(columns)), dtype=np.float32)
+    for first in range(0, len(order), CHUNK):
+        rows = order[first : first + CHUNK]
+        part = scene.take(rows)
+        result[rows] = np.concatenate([GROUPS[name].make(part) for name in groups], axis=1)
+    unknown = [index for index, column in enumerate(columns) if not set(column.assays) <= set(measured)]
+    result[:, unknown] = np.nan
+    return result
