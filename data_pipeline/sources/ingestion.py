@@ -128,6 +128,7 @@ class _Ingest:
             element_signals=settings.peaks.marks if settings.peaks else (),
             line_features=[settings.line_features[line] for line in settings.lines] if settings.line_features else None,
             sources=self.reports,
+            build=settings.build,
         ) as writer:
             for kind in KINDS:
                 table = content.elements[kind]

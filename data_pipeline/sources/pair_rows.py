@@ -16,18 +16,12 @@ from numpy.typing import NDArray
 from data_pipeline.errors import listed
 from data_pipeline.sources.element_names import ElementNames
 from data_pipeline.sources.genome import UNPLACED, ChromNames, Genome, Regions
+from data_pipeline.sources.numbers_as_text import whole_numbers
 from data_pipeline.sources.pair_tables import RawPairs
 from data_pipeline.sources.quarantine import Quarantine
 from data_pipeline.store import KINDS, STRANDS, Kind
 
-MAX_POSITION = 2**31 - 1
 PLACE = ("chrom", "start", "end")
-
-
-def whole_numbers(text: pd.Series) -> pd.Series:
-    """Numbers from 0 to 2^31 - 1 without a fraction (`3000`, `3000.0`, `3e3`), NaN for any other text."""
-    number = pd.to_numeric(text, errors="coerce").astype(np.float64)
-    return number.where((number >= 0) & (number <= MAX_POSITION) & (number % 1 == 0))
 
 
 class Interned:
