@@ -19,16 +19,22 @@ from numpy.typing import NDArray
 
 from data_pipeline.errors import UserError, listed
 from data_pipeline.sources.genome import ChromNames
-from data_pipeline.sources.input_files import open_bytes
 from data_pipeline.sources.numbers_as_text import MISSING, whole_numbers
 from data_pipeline.sources.quarantine import Quarantine
 from data_pipeline.sources.settings import GeneColumns, GeneSettings
-from data_pipeline.sources.text_tables import BROWSER, Chunk, Dialect, Tally, column, read_chunks, text_lines
+from data_pipeline.sources.text_tables import (
+    BROWSER,
+    HEADED_BED,
+    Chunk,
+    Dialect,
+    Tally,
+    column,
+    header_names,
+    read_chunks,
+)
 from data_pipeline.store import STRANDS
 
 Advance = Callable[[int], None] | None
-HEADED = Dialect("\t", comments=("##", "track ", "browser "))
-"""BED whose first line names the columns, with or without a # before the first name."""
 GTF = Dialect("\t", comments=("#",))
 RECOGNISED: dict[str, tuple[str, ...]] = {
     "chrom": ("chr", "chrom", "chromosome", "seqnames"),
@@ -52,7 +58,6 @@ ATTRIBUTES = {
 ENSEMBL = r"^(ENS[A-Z]*G\d+)(?:\.\d+)?(?:_PAR_Y)?$"
 LONGEST_WINDOW = 10_000
 """Bases up to which intervals of one length are windows around a TSS, not genes."""
-TEXT = ("chrom", "strand", "symbol", "gene_id", "kind")
 
 
 @dataclass(frozen=True)
@@ -134,9 +139,9 @@ def _cells(path: Path, settings: GeneSettings, tally: Tally, advance: Advance) -
             genes = (chunk.cells[3] == "gene").to_numpy()
             yield _gtf_cells(chunk.cells[genes]).assign(row=chunk.line_number[genes]), chunk
         return
-    header = _header(path)
+    header = header_names(path, {name for options in RECOGNISED.values() for name in options})
     columns = settings.columns or (_recognised(path, header) if header else BED_COLUMNS)
-    dialect = HEADED if header else BROWSER
+    dialect = HEADED_BED if header else BROWSER
     for chunk in read_chunks(path, dialect, header=bool(header), tally=tally, advance=advance):
         chunk.cells.columns = [str(name).removeprefix("#") if header else name for name in chunk.cells.columns]
         wanted = columns.model_dump()
@@ -156,15 +161,6 @@ def _cells(path: Path, settings: GeneSettings, tally: Tally, advance: Advance) -
 
 def _is_gtf(path: Path) -> bool:
     return Path(path.name.removesuffix(".gz")).suffix.lower() in (".gtf", ".gff", ".gff3")
-
-
-def _header(path: Path) -> list[str]:
-    """The column names in the first line, without a #; none where that is a row or a comment."""
-    with open_bytes(path) as stream:
-        first = next((text for text in text_lines(path, stream) if not HEADED.is_blank(text)), "")
-    names = [name.strip() for name in first.removeprefix("#").split("\t")]
-    known = {name for options in RECOGNISED.values() for name in options}
-    return names if len({name.lower() for name in names} & known) >= 3 else []
 
 
 def _recognised(path: Path, header: list[str]) -> GeneColumns:
@@ -214,17 +210,20 @@ def _with_tss(rows: pd.DataFrame, path: Path, file: int, quarantine: Quarantine)
 
 def _sorted(rows: pd.DataFrame, names: ChromNames) -> Genes:
     tss, strand = rows["tss"].to_numpy(np.int64), rows["strand"].to_numpy(np.int8)
-    text = {key: _told(rows[key]) for key in TEXT if key != "strand"}
-    chrom = names.canonical_column(text["chrom"])
-    in_symbol = text["symbol"].str.extract(ENSEMBL, expand=False)
-    # A BED6 of identifiers has them where symbols stand in others.
-    gene_id = text["gene_id"].str.replace(ENSEMBL, r"\1", regex=True)
-    gene_id = gene_id.where(gene_id != "", in_symbol.fillna(""))
-    symbol = text["symbol"].where(in_symbol.isna(), "")
+    chrom = names.canonical_column(rows["chrom"])
+    symbol, gene_id = gene_names(rows["symbol"], rows["gene_id"])
     order = np.lexsort((tss, chrom.to_numpy(str)))
-    columns = {"chrom": chrom, "symbol": symbol, "gene_id": gene_id, "kind": text["kind"]}
+    columns = {"chrom": chrom, "symbol": symbol, "gene_id": gene_id, "kind": _told(rows["kind"])}
     arrays = {key: values.to_numpy(object)[order] for key, values in columns.items()}
     return Genes(tss=tss[order], strand=strand[order], **arrays)
+
+
+def gene_names(symbol: pd.Series, gene_id: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Symbols and Ensembl identifiers as `Genes` has them: without versions, words for a missing one as ""."""
+    symbol, gene_id = _told(symbol), _told(gene_id).str.replace(ENSEMBL, r"\1", regex=True)
+    # A BED6 of identifiers has them where symbols stand in others.
+    in_symbol = symbol.str.extract(ENSEMBL, expand=False)
+    return symbol.where(in_symbol.isna(), ""), gene_id.where(gene_id != "", in_symbol.fillna(""))
 
 
 def _told(text: pd.Series) -> pd.Series:

@@ -12,10 +12,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from data_pipeline.settings import PathText, Settings
-from data_pipeline.store import KINDS, Kind
+from data_pipeline.sources.field_formats import (
+    AbcTable,
+    CandidateTable,
+    EncodeRe2gTable,
+    GeneSource,
+    LoopTable,
+    Sce2gTable,
+)
+from data_pipeline.sources.pair_source import Column, PairSource
+from data_pipeline.store import KINDS, Kind, same_build
 
-Column = str | Annotated[int, Field(ge=1)]
-"""A column by its name in the header row, or by its number counted from 1."""
 REGION = re.compile(r"^(?P<chrom>[^:]+)(?::(?P<start>\d+)-(?P<end>\d+))?$")
 
 PLACEHOLDER = re.compile(r"\{line\}|\{mark\}")
@@ -48,6 +55,10 @@ class PairColumns(Settings):
     """0-based position of the transcription start site; the promoter's centre where absent. Tells promoters apart."""
     strand: Column | None = None
     """Strand of the promoter: +, - or a dot."""
+    gene: Column | None = None
+    """Gene symbol of the promoter; with `genes`, a row may give the gene in place of coordinates of its promoter."""
+    gene_id: Column | None = None
+    """Ensembl identifier of the gene, with or without version."""
 
 
 class BedpeColumns(PairColumns):
@@ -80,19 +91,6 @@ class NameColumns(Settings):
     """1 or 0; not read where the source says `labels: false`."""
     line: Column | None = "cell_line"
     """Cell line of the row; not needed where the source gives `line`."""
-
-
-class PairSource(Settings):
-    """What every source of pairs has."""
-
-    file: PathText
-    """Table of pairs, plain or gzip, relative to the root."""
-    line: str | None = None
-    """Cell line of the whole file; otherwise the rows name it."""
-    labels: bool = True
-    """False: the table has no labels (or they are not to be read); every label becomes -1, unknown."""
-    max_bad_fraction: float = Field(default=0.02, ge=0, le=1)
-    """Share of rows (those outside `regions` not counted) that may be quarantined before the ingest stops."""
 
 
 class BengiTable(PairSource):
@@ -147,7 +145,17 @@ class SequenceTables(PairSource):
 
 
 AnyPairSource = Annotated[
-    BengiTable | TargetFinderTable | BedpeTable | CsvTable | SequenceTables, Field(discriminator="format")
+    BengiTable
+    | TargetFinderTable
+    | BedpeTable
+    | CsvTable
+    | SequenceTables
+    | AbcTable
+    | EncodeRe2gTable
+    | Sce2gTable
+    | CandidateTable
+    | LoopTable,
+    Field(discriminator="format"),
 ]
 
 
@@ -295,6 +303,7 @@ class StoreSettings(Settings):
             if (
                 isinstance(columns, PairColumns)
                 and columns.tss is None
+                and not (self.genes and (columns.gene or columns.gene_id))
                 and None
                 in (
                     columns.promoter_start,
@@ -303,6 +312,23 @@ class StoreSettings(Settings):
             ):
                 raise ValueError(f"{source.file}: give `columns.tss` where the table has no promoter interval")
         return self
+
+    @model_validator(mode="after")
+    def _genes_and_builds_are_known(self) -> Self:
+        for source in self.pairs:
+            if isinstance(source, GeneSource) and self.genes is None:
+                raise ValueError(f"{source.file}: give `genes`, an annotation, to pair {source.format} with genes")
+            if source.lift and not same_build(source.lift.to, self.genome_build):
+                raise ValueError(
+                    f"{source.file} is lifted to {source.lift.to} and the store is of {self.genome_build}: give a "
+                    "chain to the build of the store"
+                )
+        return self
+
+    @property
+    def genome_build(self) -> str:
+        """The build of all coordinates: as told, or what pairs are lifted to; empty: not told."""
+        return self.build or next((source.lift.to for source in self.pairs if source.lift), "")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
