@@ -163,7 +163,7 @@ def read_chunks(
         )
     tally.header = int(header)
     collected, count = _Collected(), least or len(first)
-    names: list[str | int] = [*first] if header else [*range(1, count + 1)]
+    names: list[str | int] = [*first[:least]] if header else [*range(1, count + 1)]
     if not header:
         collected.add(number, _fitted(first, count, least))
     for number, row in rows:
