@@ -43,6 +43,7 @@ class LiftOver:
                 raise
             except Exception as error:  # pyliftover raises bare Exceptions, and what its parsing happens to meet.
                 raise UserError(f"{chain} is not a UCSC chain file: {error}") from error
+        self._seen: set[str] = set()
         self._spelt = {names.canonical(name): name for name in self._chains.chain_file.chain_index}
         if not self._spelt:
             raise UserError(f"{chain} holds no chain; give a UCSC chain file such as hg19ToHg38.over.chain.gz")
@@ -56,7 +57,7 @@ class LiftOver:
         changed: dict[str, pd.Series] = {}
         for kind in KINDS:
             chrom = self._names.canonical_column(cells[f"{kind}_chrom"])
-            self._require_common(chrom)
+            self._seen.update(chrom.unique())
             start, end = (whole_numbers(cells[f"{kind}_{part}"]) for part in ("start", "end"))
             # A promoter may be a point, its TSS.
             spans, points = start < end, start == end
@@ -80,7 +81,7 @@ class LiftOver:
 
     def elements(self, places: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
         """`places` (chrom, start, end: integers) lifted, and (k,) bool rows that do not lift (left as they are)."""
-        self._require_common(places["chrom"])
+        self._seen.update(places["chrom"].unique())
         lifted = self.intervals(places["chrom"], places["start"], places["end"])
         lost = lifted["start"].isna()
         columns = {key: lifted[key].where(~lost, places[key]) for key in ("chrom", "start", "end")}
@@ -99,18 +100,16 @@ class LiftOver:
 
     def require_fit(self, path: Path) -> None:
         """Raise `UserError` where most rows of the file at `path`, all asked for by now, did not lift."""
+        has = sorted(self._seen - {""})
+        if has and not self._spelt.keys() & self._seen:
+            raise UserError(
+                f"{self.chain} has no chromosome of {path}: it has {listed(list(self._spelt))}, the table has "
+                f"{listed(has)}; give another chain, or add chrom_aliases if the names differ"
+            )
         if self.rows and self.rows - self.lost < FEWEST_LIFTED * self.rows:
             raise UserError(
                 f"{self.chain} lifts only {self.rows - self.lost} of {self.rows} rows of {path}, so the chain does not "
                 "begin at the table's genome build; give the chain from the table's build to the store's"
-            )
-
-    def _require_common(self, chrom: pd.Series) -> None:
-        has = [name for name in chrom.unique() if name]
-        if has and not any(name in self._spelt for name in has):
-            raise UserError(
-                f"{self.chain} has no chromosome of the table: it has {listed(list(self._spelt))}, the table has "
-                f"{listed(has)}; give another chain, or add chrom_aliases if the names differ"
             )
 
     def _interval(self, chrom: str, start: int, end: int) -> tuple[Any, ...]:

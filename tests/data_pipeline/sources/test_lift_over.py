@@ -82,7 +82,7 @@ def test_candidates_and_loops_are_lifted_before_they_meet_genes(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("rows", "chain", "says"),
     [
-        ("chr7,1500,1700,chr7,,,6500,+\n", CHAIN, "has no chromosome of the table: it has chr20, the table has chr7"),
+        ("chr7,1500,1700,chr7,,,6500,+\n", CHAIN, r"has no chromosome of .*: it has chr20, the table has chr7"),
         ("chr20,50000,50100,chr20,,,60000,+\n" * 3, CHAIN, r"lifts only 0 of 3 rows of .* give the chain from"),
         ("chr20,1500,1700,chr20,,,6500,+\n", "chr20\t1\t2\n", "holds no chain"),
         ("chr20,1500,1700,chr20,,,6500,+\n", "chain 1 chr20 x\n", "is not a UCSC chain file"),
