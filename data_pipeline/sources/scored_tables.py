@@ -12,9 +12,10 @@ from pathlib import Path
 import pandas as pd
 
 from data_pipeline.errors import UserError, listed
-from data_pipeline.sources.pair_source import PairSource
+from data_pipeline.sources.field_formats import AbcTable, EncodeRe2gTable, Sce2gTable
 from data_pipeline.sources.text_tables import TAB, Chunk, Tally, column, read_chunks
 
+ScoredTable = AbcTable | EncodeRe2gTable | Sce2gTable
 NEEDED = {
     "enhancer_chrom": ("chr", "#chr", "chrom", "#chrom"),
     "enhancer_start": ("start",),
@@ -31,7 +32,7 @@ OPTIONAL = {
 
 
 def scored_cells(
-    source: PairSource, path: Path, tally: Tally, advance: Callable[[int], None] | None
+    source: ScoredTable, path: Path, tally: Tally, advance: Callable[[int], None] | None
 ) -> Iterator[tuple[pd.DataFrame, Chunk]]:
     """Rows of a scored table in the columns of `RawPairs`; raises `UserError` where it is none."""
     for chunk in read_chunks(path, TAB, header=True, tally=tally, advance=advance):
@@ -39,7 +40,7 @@ def scored_cells(
         keys = {key: next((name for name in names if name in has), None) for key, names in (NEEDED | OPTIONAL).items()}
         if missing := [names[0] for key, names in NEEDED.items() if keys[key] is None]:
             raise UserError(
-                f"{path} is no {source.format} table: it has no column {missing[0]}; its columns are {listed(has)}"  # type: ignore[attr-defined]
+                f"{path} is no {source.format} table: it has no column {missing[0]}; its columns are {listed(has)}"
             )
         if source.line is None and keys["line"] is None:
             raise UserError(f"{path} has no column CellType; give the `line` of the file")
