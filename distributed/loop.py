@@ -287,6 +287,7 @@ class Training:
             },
             train_lines=list(self.fold.train_lines),
             signal_names=store.signal_names,
+            build=store.manifest.build,
             settings=self.settings.model_dump(mode="json"),
         )
 

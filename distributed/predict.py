@@ -38,6 +38,9 @@ def main(
     format: Annotated[Format | None, typer.Option(help="What --pairs is; default: by suffix.")] = None,
     column: Annotated[list[str] | None, typer.Option(help="key=column of --pairs; may be repeated.")] = None,
     max_bad: Annotated[float, typer.Option(help="Share of the rows of --pairs that may be rejected.")] = 0.02,
+    genes: Annotated[Path | None, typer.Option(help="Annotation of genes (BED, GTF) for --pairs.")] = None,
+    build: Annotated[str, typer.Option(help="Genome build of --pairs, after --chain; must be the model's.")] = "",
+    chain: Annotated[Path | None, typer.Option(help="Chain file that lifts --pairs to --build.")] = None,
     yaml: Annotated[Path | None, typer.Option(help="Pairs as a store YAML of ingest (peaks, signals).")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the YAML's files; default: its own root.")] = None,
     draws: Annotated[int, typer.Option(help="Support sets per pair.")] = 5,
@@ -97,7 +100,9 @@ def main(
     description = None
     if pairs:
         sequences = both_or_none(enhancer_sequences, promoter_sequences)
-        table = PairTable(pairs, one_line(lines), genome or [], sequences, format, column or [], max_bad)
+        table = PairTable(
+            pairs, one_line(lines), genome or [], sequences, format, column or [], max_bad, genes, build, chain
+        )
         description = describe_table(table)
     elif yaml:
         description = load(StoreSettings, [yaml])

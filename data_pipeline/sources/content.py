@@ -24,7 +24,7 @@ class Content:
     pairs: pd.DataFrame
     """enhancer, promoter, line, label, distance, file, row, enhancer_name, promoter_name: integers."""
     elements: dict[Kind, pd.DataFrame]
-    """name, chrom, start, end, anchor, strand of every element."""
+    """name, chrom, start, end, anchor, strand, symbol, gene_id of every element."""
     packed: dict[Kind, NDArray[np.uint8]]
     """(n, window/2) uint8 sequences in the order of `elements`."""
     edge_padded: int = 0
@@ -93,7 +93,9 @@ def only_used(content: Content) -> Content:
 def reject_pairs(quarantine: Quarantine, pairs: pd.DataFrame, reason: str) -> None:
     """Quarantine the rows that `pairs` came from."""
     for file in pairs["file"].unique():
-        quarantine.reject(int(file), reason, pairs["row"].to_numpy(np.int64)[(pairs["file"] == file).to_numpy()])
+        # A row that became several pairs is one row still.
+        rows = np.unique(pairs["row"].to_numpy(np.int64)[(pairs["file"] == file).to_numpy()])
+        quarantine.reject(int(file), reason, rows)
 
 
 def _chrom_order(name: str) -> tuple[bool, int, str]:

@@ -45,7 +45,8 @@ class ChromNames:
 
     def canonical_column(self, names: pd.Series) -> pd.Series:
         """`canonical` of every row."""
-        return names.map({name: self.canonical(name) for name in names.unique()})
+        # An empty column mapped would be one of numbers.
+        return names.map({name: self.canonical(name) for name in names.unique()}) if len(names) else names
 
 
 class Regions:

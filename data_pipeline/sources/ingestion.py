@@ -13,14 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from data_pipeline.errors import UserError, listed
+from data_pipeline.sources.annotation import Genes, read_genes
 from data_pipeline.sources.content import Content, only_used, unique_pairs, with_sequences
 from data_pipeline.sources.element_names import ElementNames
+from data_pipeline.sources.field_formats import GeneSource, LoopTable
+from data_pipeline.sources.gene_sources import GeneSourceReader, Reading
 from data_pipeline.sources.genome import ChromNames, Genome, Regions
+from data_pipeline.sources.lift_over import LiftOver
 from data_pipeline.sources.pair_rows import PairCollector, Rules
 from data_pipeline.sources.pair_tables import read_pairs
 from data_pipeline.sources.peaks import empty_signals, peak_files, peak_signal, peaks_apart, read_peaks
@@ -85,14 +90,24 @@ class _Ingest:
             names.append(source.file)
             if isinstance(source, SequenceTables):
                 names += [source.enhancer_sequences, source.promoter_sequences]
+            if isinstance(source, LoopTable) and source.elements:
+                names.append(source.elements)
+            if source.lift:
+                names.append(source.lift.chain)
+        if self.settings.genes:
+            names.append(self.settings.genes.file)
         for file in [*(self.root / name for name in names), *self.peaks.values()]:
             if not file.exists() or file.is_dir():
                 raise UserError(f"{file} does not exist (or is a folder); check the name, or give another --root")
 
     def content(self) -> Content:
         with self._genome() as genome:
+            genes = self._genes()
             for source in self.settings.pairs:
-                self._read_source(source)
+                if isinstance(source, GeneSource) and genes:
+                    self._read_gene_source(source, genes)
+                else:
+                    self._read_source(source)
             content = with_sequences(self.collector, self.settings.windows, genome, self.quarantine)
         if genome:
             padded = {"file": ", ".join(self.settings.genome), "format": "genome", "edge_padded": content.edge_padded}
@@ -102,8 +117,9 @@ class _Ingest:
         for source, (file, report) in zip(self.settings.pairs, self.pair_reports.items(), strict=True):
             report |= {"duplicates": int(duplicates.get(file, 0)), "pairs": int(kept.get(file, 0))}
             report["quarantined"] = self.quarantine.counts(file)
-            fates = {key: report[key] for key in ("pairs", "duplicates", "outside_regions")}
-            self.quarantine.require_whole(file, self.tallies[file], fates)
+            if not isinstance(source, GeneSource):
+                fates = {key: report[key] for key in ("pairs", "duplicates", "outside_regions")}
+                self.quarantine.require_whole(file, self.tallies[file], fates)
             self.quarantine.check(file, report["rows"] - report["outside_regions"], source.max_bad_fraction)
         if content.pairs.empty:
             raise UserError(f"no pair is left: every row was rejected or lies outside `regions`{self._outside()}")
@@ -128,16 +144,20 @@ class _Ingest:
             element_signals=settings.peaks.marks if settings.peaks else (),
             line_features=[settings.line_features[line] for line in settings.lines] if settings.line_features else None,
             sources=self.reports,
+            build=settings.genome_build,
         ) as writer:
             for kind in KINDS:
                 table = content.elements[kind]
                 chrom = table["chrom"].map({name: code for code, name in enumerate(chroms)})
                 start, end, strand = (table[key] for key in ("start", "end", "strand"))
-                writer.add_elements(kind, table["name"].tolist(), chrom, start, end, strand, content.packed[kind])
+                genes, ids = (self._told(table[key]) for key in ("symbol", "gene_id"))
+                packed = content.packed[kind]
+                writer.add_elements(kind, table["name"].tolist(), chrom, start, end, strand, packed, genes, ids)
             self._element_signals(content, writer)
             pairs = {key: content.pairs[key] for key in ("enhancer", "promoter", "line", "label", "distance")}
             writer.add_pairs(**pairs, signals=signals.values)
-            if self.answer_rows:
+            # Pairs that no file has a row for are their own rows.
+            if self.answer_rows and not all(isinstance(source, GeneSource) for source in settings.pairs):
                 writer.add_input_rows(**self._asked(content))
             self.quarantine.write(writer.quarantine)
             return writer.commit(self.quarantine.counts())
@@ -169,15 +189,48 @@ class _Ingest:
         sequences = self._sequences(source) if isinstance(source, SequenceTables) else None
         file = self.quarantine.register(source.file, path)
         tally = self.tallies[file] = Tally()
+        lift = LiftOver(self.root / source.lift.chain, self.chroms) if source.lift else None
         with self._reading(source.file, [path]) as advance:
             for raw in read_pairs(source, path, tally, advance):
-                self.collector.add(file, raw, source.labels, sequences)
+                self.collector.add(file, raw, source.labels, sequences, lift)
+        if lift:
+            lift.require_fit(path)
+        if self.settings.genes:
+            self.collector.compared.require_agreement(file, path, self.root / self.settings.genes.file)
         outside = self.collector.outside_regions.get(file, 0)
         self.quarantine.check(file, tally.rows - outside, source.max_bad_fraction)
         report = {"file": source.file, "format": source.format, "rows": tally.rows, "outside_regions": outside}
         report |= tally.passed_over
         self.pair_reports[file] = report
         self.reports.append(report)
+
+    def _genes(self) -> Genes | None:
+        if (settings := self.settings.genes) is None:
+            return None
+        path = self.root / settings.file
+        with self._reading(settings.file, [path]) as advance:
+            self.rules.genes = read_genes(path, settings.file, settings, self.chroms, self.quarantine, advance)
+        self.reports.append({"file": settings.file, "format": "genes", "genes": len(self.rules.genes)})
+        return self.rules.genes
+
+    def _read_gene_source(self, source: GeneSource, genes: Genes) -> None:
+        path = self.root / source.file
+        file = self.quarantine.register(source.file, path)
+        tally = self.tallies[file] = Tally()
+        lift = LiftOver(self.root / source.lift.chain, self.chroms) if source.lift else None
+        annotation = self.root / self.settings.genes.file if self.settings.genes else path
+        reader = GeneSourceReader(self.collector, genes, annotation, self.root)
+        with self._reading(source.file, [path]) as advance:
+            fates = reader.read(source, Reading(path, file, tally, lift, advance))
+        self.quarantine.check(file, tally.rows - fates.outside_regions, source.max_bad_fraction)
+        report = {"file": source.file, "format": source.format, "rows": tally.rows} | vars(fates) | tally.passed_over
+        self.pair_reports[file] = report
+        self.reports.append(report)
+
+    @staticmethod
+    def _told(text: pd.Series) -> list[str] | None:
+        """Names of genes; None where no source told any, so that stores without stay as they were."""
+        return text.tolist() if (text != "").any() else None
 
     def _sequences(self, source: SequenceTables) -> dict[Kind, dict[str, NDArray[np.uint8]]]:
         tables: dict[Kind, str] = {"enhancer": source.enhancer_sequences, "promoter": source.promoter_sequences}

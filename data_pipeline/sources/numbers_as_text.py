@@ -15,6 +15,7 @@ MISSING = {"", ".", "-", "?", "na", "nan", "-nan", "+nan", "n/a", "#n/a", "none"
     *("1.#ind", "-1.#ind", "1.#qnan", "#n/a n/a", "#na"),
 }
 """Words for a missing value, in lower case."""
+MAX_POSITION = 2**31 - 1
 
 
 def values(text: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -29,3 +30,9 @@ def values(text: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 def finite(number: NDArray[np.float64]) -> NDArray[np.float64]:
     """`number` with NaN for whatever is not finite, or would not be as float32."""
     return np.where(np.abs(number) <= np.finfo(np.float32).max, number, np.nan)
+
+
+def whole_numbers(text: pd.Series) -> pd.Series:
+    """Numbers from 0 to 2^31 - 1 without a fraction (`3000`, `3000.0`, `3e3`), NaN for any other text."""
+    number = pd.to_numeric(text, errors="coerce").astype(np.float64)
+    return number.where((number >= 0) & (number <= MAX_POSITION) & (number % 1 == 0))

@@ -14,20 +14,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_pipeline.errors import listed
+from data_pipeline.sources.annotated_rows import TssComparison, completed, named
+from data_pipeline.sources.annotation import Genes
 from data_pipeline.sources.element_names import ElementNames
 from data_pipeline.sources.genome import UNPLACED, ChromNames, Genome, Regions
+from data_pipeline.sources.lift_over import LiftOver
+from data_pipeline.sources.numbers_as_text import whole_numbers
 from data_pipeline.sources.pair_tables import RawPairs
 from data_pipeline.sources.quarantine import Quarantine
 from data_pipeline.store import KINDS, STRANDS, Kind
 
-MAX_POSITION = 2**31 - 1
 PLACE = ("chrom", "start", "end")
-
-
-def whole_numbers(text: pd.Series) -> pd.Series:
-    """Numbers from 0 to 2^31 - 1 without a fraction (`3000`, `3000.0`, `3e3`), NaN for any other text."""
-    number = pd.to_numeric(text, errors="coerce").astype(np.float64)
-    return number.where((number >= 0) & (number <= MAX_POSITION) & (number % 1 == 0))
+ELEMENT = ("name", *PLACE, "anchor", "strand", "symbol", "gene_id")
+"""What is known of an element; symbol and gene_id, of promoters only, are "" where no source told them."""
 
 
 class Interned:
@@ -58,12 +57,12 @@ class ElementCatalog:
     def __init__(self) -> None:
         """Start empty."""
         self._codes: dict[Hashable, int] = {}
-        self._rows: list[tuple[str, str, int, int, int, int]] = []
+        self._rows: list[tuple[Hashable, ...]] = []
         self.given: dict[int, NDArray[np.uint8]] = {}
         """Packed sequences of elements that came with one, by element number."""
 
     def column(self, rows: pd.DataFrame, sequences: dict[str, NDArray[np.uint8]] | None) -> NDArray[np.int32]:
-        """(k,) int32 element numbers of `rows` (name, gene, chrom, start, end, anchor, strand); first sight decides."""
+        """(k,) int32 element numbers of `rows` (`ELEMENT` and gene); first sight decides."""
         identity = [*PLACE, "anchor", "gene"]
         groups = rows.groupby(identity if sequences is None else [*identity, "name"], sort=False).ngroup().to_numpy()
         _, first = np.unique(groups, return_index=True)
@@ -73,7 +72,7 @@ class ElementCatalog:
             key = (row.chrom, row.start, row.end, row.anchor, row.gene, None if given is None else given.tobytes())
             number = self._codes.setdefault(key if row.chrom != UNPLACED else row.name, len(self._codes))
             if number == len(self._rows):
-                self._rows.append((row.name, row.chrom, row.start, row.end, row.anchor, row.strand))
+                self._rows.append(tuple(getattr(row, key) for key in ELEMENT))
                 if given is not None:
                     self.given[number] = given
             numbers[index] = number
@@ -81,8 +80,8 @@ class ElementCatalog:
 
     @property
     def table(self) -> pd.DataFrame:
-        """All elements: name, chrom, start, end, anchor (bp the window is centred on), strand."""
-        return pd.DataFrame(self._rows, columns=["name", *PLACE, "anchor", "strand"])
+        """All elements: `ELEMENT`, where `anchor` is the bp that the window is centred on."""
+        return pd.DataFrame(self._rows, columns=list(ELEMENT))
 
 
 @dataclass
@@ -101,6 +100,8 @@ class Rules:
     """Quarantine pairs outside `regions` as well, where every row must be answered for."""
     genome: Genome | None = None
     """The genome, or None where no sequence is cut."""
+    genes: Genes | None = None
+    """The annotation, or None where there is none."""
 
 
 @dataclass
@@ -114,18 +115,28 @@ class PairCollector:
     outside_regions: dict[int, int] = field(default_factory=dict)
     first_outside: dict[int, str] = field(default_factory=dict)
     """Chromosome of the first row outside the regions, by file."""
+    compared: TssComparison = field(default_factory=TssComparison)
     _parts: list[pd.DataFrame] = field(default_factory=list)
 
     def add(
-        self, file: int, raw: RawPairs, labels: bool, sequences: dict[Kind, dict[str, NDArray[np.uint8]]] | None = None
+        self,
+        file: int,
+        raw: RawPairs,
+        labels: bool,
+        sequences: dict[Kind, dict[str, NDArray[np.uint8]]] | None = None,
+        lift: LiftOver | None = None,
     ) -> None:
-        """Judge a chunk of the registered `file`.
+        """Judge a chunk of the registered `file`, its places lifted by `lift`.
 
         `sequences` are the packed sequences by name where the source has its own; its elements need no coordinates.
         """
         for reason, lines in raw.rejected.items():
             self.quarantine.reject(file, reason, lines)
         rows = _Rows(self, file, raw.cells.assign(row=raw.line_number).reset_index(drop=True))
+        if lift:
+            rows.lift(lift)
+        if sequences is None:
+            rows.resolve_genes()
         rows.require_fields(placed=sequences is None, labels=labels)
         rows.resolve_lines()
         rows.resolve_places(placed=sequences is None)
@@ -135,7 +146,11 @@ class PairCollector:
         else:
             rows.require_sequences(sequences)
         rows.resolve_labels(labels)
-        self._parts.append(self._numbers(file, rows.cells, sequences))
+        self.take(self._numbers(file, rows.cells, sequences))
+
+    def take(self, pairs: pd.DataFrame) -> None:
+        """Add pairs that are numbers already, in the columns of `pairs`."""
+        self._parts.append(pairs)
 
     @property
     def pairs(self) -> pd.DataFrame:
@@ -153,7 +168,8 @@ class PairCollector:
             centre = (element["start"] + element["end"]) // 2
             anchors[kind] = (cells["tss"].fillna(centre) if kind == "promoter" else centre).astype(np.int64)
             strand = cells["strand"].map(STRANDS).fillna(0).astype(np.int8) if kind == "promoter" else 0
-            element = element.assign(anchor=anchors[kind], strand=strand, gene=gene)
+            told = {key: cells[key] if kind == "promoter" else "" for key in ("symbol", "gene_id")}
+            element = element.assign(anchor=anchors[kind], strand=strand, gene=gene, **told)
             columns[kind] = self.elements[kind].column(element, sequences[kind] if sequences else None)
             columns[f"{kind}_name"] = self.names[kind].column(cells[f"{kind}_name"])
         known = (cells["enhancer_chrom"] == cells["promoter_chrom"]) & (cells["enhancer_chrom"] != UNPLACED)
@@ -184,6 +200,20 @@ class _Rows:
             first = self.cells[key].to_numpy()[bad][0]
             self.owner.quarantine.hint(self.file, reason, f"the row says {first!r}, {wanted}")
         self.cells = self.cells[~bad]
+
+    def lift(self, lift: LiftOver) -> None:
+        self.cells, lost = lift.pairs(self.cells)
+        self._reject("not_lifted", lost)
+
+    def resolve_genes(self) -> None:
+        self.cells = named(self.cells)
+        genes = self.owner.rules.genes
+        if genes is None:
+            return
+        found = genes.lookup(self.cells["gene_id"], self.cells["symbol"])
+        self.owner.compared.add(self.file, self.cells, genes, found)
+        self.cells, unknown = completed(self.cells, genes, found)
+        self._reject("unknown_gene", unknown, "symbol", f"the annotation begins with {listed(list(genes.symbol[:3]))}")
 
     def require_fields(self, placed: bool, labels: bool) -> None:
         needed = [f"{kind}_{part}" for kind in KINDS for part in (PLACE if placed else ("name",))]

@@ -16,6 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_pipeline.sources.element_names import NAMED_INTERVAL
+from data_pipeline.sources.field_formats import AbcTable, EncodeRe2gTable, Sce2gTable
+from data_pipeline.sources.scored_tables import scored_cells
 from data_pipeline.sources.settings import (
     BedpeTable,
     BengiTable,
@@ -52,7 +54,8 @@ class RawPairs:
     cells: pd.DataFrame
     """(k, ...) text: enhancer_* and promoter_* name, chrom, start, end; gene, tss, strand, label, line. "" = not given.
 
-    `gene` is what the source calls the promoter, where it tells promoters of one place apart.
+    `gene` is what the source calls the promoter, where it tells promoters of one place apart; `symbol` and `gene_id`
+    are the names of the gene, where the source knows it.
     """
     line_number: NDArray[np.int64]
     """(k,) physical line of each row, from 1."""
@@ -63,6 +66,9 @@ class RawPairs:
 def read_pairs(source: PairSource, path: Path, tally: Tally, advance: Advance = None) -> Iterator[RawPairs]:
     """Yield the rows of any source; raises `UserError` where the file is no table of its format."""
     for cells, chunk in READERS[type(source)](source, path, tally, advance):
+        for key in ("symbol", "gene_id"):
+            if key not in cells:
+                cells[key] = ""
         if source.line is not None:
             cells["line"] = source.line
         if not source.labels:
@@ -79,7 +85,19 @@ def _coordinate_cells(source: PairSource, path: Path, chunk: Chunk, columns: Pai
     if columns.tss is not None and not set(PROMOTER_SPAN) & set(chunk.cells.columns):
         # A table of genes by their TSS has no promoter interval; one is made from the TSS.
         wanted |= {key: None for key in PROMOTER_SPAN if wanted[key] == key}
-    return _cells(path, chunk, wanted)
+    if (columns.gene or columns.gene_id) and columns.tss is None:
+        # Nor has a table of genes by name, whose TSSs are in the annotation.
+        absent = {"promoter_chrom", *PROMOTER_SPAN} - set(chunk.cells.columns)
+        wanted |= {key: None for key in absent if wanted[key] == key}
+    return _cells(path, chunk, wanted).rename(columns={"gene": "symbol"})
+
+
+def _called_by_gene(cells: pd.DataFrame) -> pd.DataFrame:
+    """`cells` whose promoters are called by their name, or else by their gene."""
+    name = cells["promoter_name"]
+    for key in ("symbol", "gene_id"):
+        name = name.where(name != "", cells[key])
+    return cells.assign(promoter_name=name, gene=name)
 
 
 def _cells(path: Path, chunk: Chunk, wanted: dict[str, Any]) -> pd.DataFrame:
@@ -107,13 +125,13 @@ def _targetfinder(
 def _bedpe(source: BedpeTable, path: Path, tally: Tally, advance: Advance) -> Iterator[tuple[pd.DataFrame, Chunk]]:
     for chunk in read_chunks(path, BROWSER, header=False, tally=tally, advance=advance):
         cells = _coordinate_cells(source, path, chunk, source.columns)
-        yield cells.assign(gene=cells["promoter_name"]), chunk
+        yield _called_by_gene(cells), chunk
 
 
 def _csv(source: CsvTable, path: Path, tally: Tally, advance: Advance) -> Iterator[tuple[pd.DataFrame, Chunk]]:
     for chunk in read_chunks(path, SEPARATORS[source.separator], header=True, tally=tally, advance=advance):
         cells = _coordinate_cells(source, path, chunk, source.columns)
-        yield cells.assign(gene=cells["promoter_name"]), chunk
+        yield _called_by_gene(cells), chunk
 
 
 def _named(source: SequenceTables, path: Path, tally: Tally, advance: Advance) -> Iterator[tuple[pd.DataFrame, Chunk]]:
@@ -136,5 +154,8 @@ READERS: dict[type[PairSource], Reader] = {
     BedpeTable: _bedpe,
     CsvTable: _csv,
     SequenceTables: _named,
+    AbcTable: scored_cells,
+    EncodeRe2gTable: scored_cells,
+    Sce2gTable: scored_cells,
 }
 """The reader of each kind of source."""

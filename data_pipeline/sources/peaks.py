@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from data_pipeline.errors import UserError, listed
 from data_pipeline.sources.genome import ChromNames
-from data_pipeline.sources.numbers_as_text import finite, values
-from data_pipeline.sources.pair_rows import whole_numbers
+from data_pipeline.sources.numbers_as_text import finite, values, whole_numbers
 from data_pipeline.sources.quarantine import Quarantine
 from data_pipeline.sources.settings import PeakSettings
 from data_pipeline.sources.text_tables import BROWSER, Chunk, Tally, read_chunks

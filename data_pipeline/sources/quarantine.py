@@ -32,6 +32,8 @@ REASONS = {
     "missing_sequence": "the element has no (usable) row in the sequence table",
     "bad_letter": "the sequence has a letter that is no IUPAC base",
     "conflicting_sequence": "the element stands in the sequence table with two sequences",
+    "unknown_gene": "the row gives a gene instead of a place, and the annotation has no such gene",
+    "not_lifted": "a place of the row has no counterpart in the other genome build",
     "outside_regions": "the pair does not lie inside `regions`",
     "conflicting_label": "the same pair stands in the same line with label 0 and with label 1",
 }

@@ -12,10 +12,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from data_pipeline.settings import PathText, Settings
-from data_pipeline.store import KINDS, Kind
+from data_pipeline.sources.field_formats import (
+    AbcTable,
+    CandidateTable,
+    EncodeRe2gTable,
+    GeneSource,
+    LoopTable,
+    Sce2gTable,
+)
+from data_pipeline.sources.pair_source import Column, PairSource
+from data_pipeline.store import KINDS, Kind, same_build
 
-Column = str | Annotated[int, Field(ge=1)]
-"""A column by its name in the header row, or by its number counted from 1."""
 REGION = re.compile(r"^(?P<chrom>[^:]+)(?::(?P<start>\d+)-(?P<end>\d+))?$")
 
 PLACEHOLDER = re.compile(r"\{line\}|\{mark\}")
@@ -48,6 +55,10 @@ class PairColumns(Settings):
     """0-based position of the transcription start site; the promoter's centre where absent. Tells promoters apart."""
     strand: Column | None = None
     """Strand of the promoter: +, - or a dot."""
+    gene: Column | None = None
+    """Gene symbol of the promoter; with `genes`, a row may give the gene in place of coordinates of its promoter."""
+    gene_id: Column | None = None
+    """Ensembl identifier of the gene, with or without version."""
 
 
 class BedpeColumns(PairColumns):
@@ -80,19 +91,6 @@ class NameColumns(Settings):
     """1 or 0; not read where the source says `labels: false`."""
     line: Column | None = "cell_line"
     """Cell line of the row; not needed where the source gives `line`."""
-
-
-class PairSource(Settings):
-    """What every source of pairs has."""
-
-    file: PathText
-    """Table of pairs, plain or gzip, relative to the root."""
-    line: str | None = None
-    """Cell line of the whole file; otherwise the rows name it."""
-    labels: bool = True
-    """False: the table has no labels (or they are not to be read); every label becomes -1, unknown."""
-    max_bad_fraction: float = Field(default=0.02, ge=0, le=1)
-    """Share of rows (those outside `regions` not counted) that may be quarantined before the ingest stops."""
 
 
 class BengiTable(PairSource):
@@ -147,7 +145,17 @@ class SequenceTables(PairSource):
 
 
 AnyPairSource = Annotated[
-    BengiTable | TargetFinderTable | BedpeTable | CsvTable | SequenceTables, Field(discriminator="format")
+    BengiTable
+    | TargetFinderTable
+    | BedpeTable
+    | CsvTable
+    | SequenceTables
+    | AbcTable
+    | EncodeRe2gTable
+    | Sce2gTable
+    | CandidateTable
+    | LoopTable,
+    Field(discriminator="format"),
 ]
 
 
@@ -200,6 +208,44 @@ class SignalTable(Settings):
     """Share of the rows that may be quarantined before the ingest stops."""
 
 
+class GeneColumns(Settings):
+    """Where a gene annotation in BED keeps what is wanted; without it, the header's names or BED's places say so."""
+
+    chrom: Column
+    """Chromosome."""
+    start: Column
+    """First base of the gene, or of the window around its TSS, 0-based."""
+    end: Column
+    """One past the last base."""
+    tss: Column | None = None
+    """0-based transcription start site; where absent, the interval tells it."""
+    strand: Column | None = None
+    """+, - or a dot."""
+    symbol: Column | None = None
+    """Gene symbol."""
+    gene_id: Column | None = None
+    """Ensembl identifier, with or without version."""
+    kind: Column | None = None
+    """Gene type, such as protein_coding."""
+
+    @model_validator(mode="after")
+    def _a_gene_has_a_name(self) -> Self:
+        if self.symbol is None and self.gene_id is None:
+            raise ValueError("give genes.columns.symbol or genes.columns.gene_id, so that genes have names")
+        return self
+
+
+class GeneSettings(Settings):
+    """The genes of the genome: where they start and what they are called."""
+
+    file: PathText
+    """BED of genes or of windows around their TSS, GTF or GFF3, plain or gzip, relative to the root."""
+    columns: GeneColumns | None = None
+    """Columns of a BED that neither has a header which names them nor is BED6."""
+    max_bad_fraction: float = Field(default=0.02, ge=0, le=1)
+    """Share of the rows that may be quarantined before the ingest stops."""
+
+
 class StoreSettings(Settings):
     """What is in a store and where it comes from."""
 
@@ -221,6 +267,10 @@ class StoreSettings(Settings):
     """Only pairs with both elements inside these are read: `chr20`, `chrX:1-70000000` (from 1); empty: all pairs."""
     genome: list[PathText] = Field(default=[])
     """FASTA files of the genome (plain, gzip or bgzip), relative to the root."""
+    build: str = ""
+    """Genome build of all coordinates (hg19, GRCh38, ...), recorded in the store; empty: not told."""
+    genes: GeneSettings | None = None
+    """Gene annotation."""
     peaks: PeakSettings | None = None
     """Peak files for signals of elements."""
     signals: list[SignalTable] = Field(default=[])
@@ -253,6 +303,7 @@ class StoreSettings(Settings):
             if (
                 isinstance(columns, PairColumns)
                 and columns.tss is None
+                and not (self.genes and (columns.gene or columns.gene_id))
                 and None
                 in (
                     columns.promoter_start,
@@ -261,6 +312,23 @@ class StoreSettings(Settings):
             ):
                 raise ValueError(f"{source.file}: give `columns.tss` where the table has no promoter interval")
         return self
+
+    @model_validator(mode="after")
+    def _genes_and_builds_are_known(self) -> Self:
+        for source in self.pairs:
+            if isinstance(source, GeneSource) and self.genes is None:
+                raise ValueError(f"{source.file}: give `genes`, an annotation, to pair {source.format} with genes")
+            if source.lift and not same_build(source.lift.to, self.genome_build):
+                raise ValueError(
+                    f"{source.file} is lifted to {source.lift.to} and the store is of {self.genome_build}: give a "
+                    "chain to the build of the store"
+                )
+        return self
+
+    @property
+    def genome_build(self) -> str:
+        """The build of all coordinates: as told, or what pairs are lifted to; empty: not told."""
+        return self.build or next((source.lift.to for source in self.pairs if source.lift), "")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

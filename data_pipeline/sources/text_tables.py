@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -69,6 +69,8 @@ class BrowserDialect(Dialect):
 
 COMMA, SEMICOLON, TAB = Dialect(",", quotes=True), Dialect(";", quotes=True), Dialect("\t")
 BROWSER = BrowserDialect("\t", comments=("#", "track ", "track\t", "browser ", "browser\t"))
+HEADED_BED = Dialect("\t", comments=("##", "track ", "browser "))
+"""BED whose first line names the columns, with or without a # before the first name."""
 
 
 @dataclass
@@ -161,7 +163,7 @@ def read_chunks(
         )
     tally.header = int(header)
     collected, count = _Collected(), least or len(first)
-    names: list[str | int] = [*first] if header else [*range(1, count + 1)]
+    names: list[str | int] = [*first[:least]] if header else [*range(1, count + 1)]
     if not header:
         collected.add(number, _fitted(first, count, least))
     for number, row in rows:
@@ -229,6 +231,17 @@ def column(chunk: Chunk, path: Path, key: str | int) -> pd.Series:
     if list(cells.columns).count(key) != 1:
         raise UserError(f"{path} has no single column '{key}'; its columns are {listed(cells.columns)}")
     return cells[key]
+
+
+def header_names(path: Path, known: Collection[str], least: int = 3) -> list[str]:
+    """The column names in the first line of a tab-separated file, without a #.
+
+    Empty where that line has fewer than `least` of the `known` names (lower case): it is a row or a comment then.
+    """
+    with open_bytes(path) as stream:
+        first = next((text for text in text_lines(path, stream) if not HEADED_BED.is_blank(text)), "")
+    names = [name.strip() for name in first.removeprefix("#").split("\t")]
+    return names if len({name.lower() for name in names} & set(known)) >= least else []
 
 
 def physical_lines(path: Path, wanted: Sequence[int]) -> Iterator[tuple[int, str]]:

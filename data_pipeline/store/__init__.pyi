@@ -1,3 +1,4 @@
+from .builds import same_build as same_build
 from .report import print_ingest_summary as print_ingest_summary
 from .report import print_summary as print_summary
 from .store import KINDS as KINDS

@@ -11,7 +11,7 @@ from data_pipeline.errors import listed
 from data_pipeline.store.store import Store
 from data_pipeline.store.summary import QUANTILES, summarise
 
-OTHER_COUNTS = ("edge_padded", "usable", "joined", "files", "comments", "blank")
+OTHER_COUNTS = ("edge_padded", "usable", "joined", "files", "comments", "blank", "genes", "without_genes")
 """Counts of a source without a column of their own."""
 WIDEST_MATRIX = 6
 """Lines up to which the table shows every two of them; with more it names each one's closest."""

@@ -98,6 +98,8 @@ class ModelDescription(Settings):
     """F, numbers in a line's feature vector."""
     train_lines: list[str]
     """Cell lines it was trained on."""
+    build: str = ""
+    """Genome build of the store it was trained on; empty: not told."""
     calibration: FrozenCalibration | None
     """Calibration frozen on the validation line; null: the run was not evaluated."""
     origin: Origin
@@ -154,6 +156,7 @@ def open_run(run: Path) -> Deployment:
         signal_names=state.signal_names,
         line_features=state.inputs["line_features"],
         train_lines=state.train_lines,
+        build=state.build,
         calibration=_calibration(run, checkpoint.name),
         origin=Origin(
             run=run.resolve().name,

@@ -96,6 +96,9 @@ def print_match(store: MatchedStore, model: ModelDescription, console: Console) 
         notes.append(f"signal tracks not used, because the model was trained without: {', '.join(store.unused_tracks)}")
     if store.missing_line_features:
         notes.append("line features taken as missing, because the input has none")
+    if not (store.manifest.build and model.build):
+        unsaid = "the pairs" if model.build else "the model" if store.manifest.build else "pairs and model"
+        notes.append(f"the genome build of {unsaid} is not told, so whether the two agree is not checked")
     if model.calibration is None:
         notes.append(
             "no probabilities: the model has no calibration; run evaluate.py --run "

@@ -1,7 +1,8 @@
 """A store read as a model expects it: tracks matched by name, missing numbers as missing, windows checked.
 
 The model learnt to live without a number (a missing track is the training mean), so a track or line feature the store
-lacks is reported, not refused. Windows are refused: a shorter or longer window is another input altogether.
+lacks is reported, not refused. Windows are refused: a shorter or longer window is another input altogether. So is
+another genome build, where both are told.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.errors import UserError
-from data_pipeline.store import KINDS, Manifest, Store, read_manifest
+from data_pipeline.store import KINDS, Manifest, Store, read_manifest, same_build
 from distributed.prediction.deployment import ModelDescription
 
 
@@ -50,6 +51,11 @@ class MatchedStore(Store):
         return matched
 
     def _require_input(self, model: ModelDescription) -> None:
+        if not same_build(self.manifest.build, model.build):
+            raise UserError(
+                f"store {self.path} is of genome build {self.manifest.build}, the model was trained on {model.build}; "
+                f"lift the pairs to {model.build} (`lift`, or --chain), or score them with a model of their build"
+            )
         if model.model.trunk.shape:
             windows = self.manifest.windows
             if any(windows[kind] != model.windows[kind] for kind in KINDS):

@@ -7,7 +7,19 @@ from typing import Literal
 
 from data_pipeline.errors import UserError
 
-Format = Literal["csv", "tsv", "bedpe", "bengi", "targetfinder", "sequences"]
+Format = Literal[
+    "csv",
+    "tsv",
+    "bedpe",
+    "bengi",
+    "targetfinder",
+    "sequences",
+    "abc",
+    "encode_re2g",
+    "sce2g",
+    "candidates",
+    "loops",
+]
 SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".bedpe": "bedpe"}
 WRITTEN = (".parquet", ".tsv")
 

@@ -41,6 +41,12 @@ class PairTable:
     """`key=column` for tables whose columns are named differently; a number counts from 1."""
     max_bad_fraction: float = 0.02
     """Share of rows that may be rejected."""
+    genes: Path | None = None
+    """Annotation, for pairs that are made with genes or name them without a place."""
+    build: str = ""
+    """Genome build of the coordinates, after lift-over; empty: not told."""
+    chain: Path | None = None
+    """Chain file from the table's build to `build`."""
 
 
 def describe_table(table: PairTable) -> StoreSettings:
@@ -59,7 +65,14 @@ def describe_table(table: PairTable) -> StoreSettings:
         source["enhancer_sequences"], source["promoter_sequences"] = map(str, table.sequences)
     if table.columns:
         source["columns"] = dict(_column(entry) for entry in table.columns)
-    content = {"lines": [table.line], "pairs": [source], "genome": [str(file) for file in table.genome]}
+    if table.chain:
+        if not table.build:
+            raise UserError("--chain moves the pairs to another genome build; say which with --build")
+        source["lift"] = {"chain": str(table.chain), "to": table.build}
+    content: dict[str, Any] = {"lines": [table.line], "pairs": [source], "build": table.build}
+    content["genome"] = [str(file) for file in table.genome]
+    if table.genes:
+        content["genes"] = {"file": str(table.genes)}
     return validate(StoreSettings, content | {"windows": NO_WINDOWS}, f"table {table.file}")
 
 

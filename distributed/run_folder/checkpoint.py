@@ -72,6 +72,8 @@ class TrainingState(Settings):
     """Training lines in the order the model counts them."""
     signal_names: list[str]
     """Tracks the model expects, in order."""
+    build: str = ""
+    """Genome build of the store trained on; empty: not told."""
     settings: dict[str, Any]
     """The run's resolved settings."""
     watch: WatchState = WatchState()
