@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from data_pipeline.episodes import Fold, Plan
-from data_pipeline.store import Store
+from data_pipeline.errors import UserError, listed
+from data_pipeline.store import Store, assays_of, group_of
 from distributed.exchange import gather_episodes
 from distributed.settings import RunSettings
 from model.objective import TrainingModule
@@ -34,11 +35,34 @@ def build_module(store: Store, fold: Fold, settings: RunSettings) -> TrainingMod
     labels = store.pairs.label[rows]
     module.task.set_class_counts(int((labels == 1).sum()), int((labels == 0).sum()))
     sample = rows[:: -(-len(rows) // STATISTICS_ROWS)]
-    module.model.fit_signals(torch.from_numpy(store.signals(sample)))
+    model, names = module.model, store.signal_names
+    model.withhold(torch.from_numpy(left_out(names, settings.model.signals.leave_out)))
+    model.set_assays(torch.from_numpy(needed_assays(names)))
+    model.fit_signals(torch.from_numpy(store.signals(sample)))
     lines = store.line_features[[store.lines.index(line) for line in fold.train_lines]]
     module.model.fit_line_features(torch.from_numpy(lines))
     module.set_lines(fold.train_lines, torch.from_numpy(lines))
     return module
+
+
+def left_out(tracks: list[str], names: list[str]) -> NDArray[np.bool_]:
+    """(S,) tracks that `names` leave out; raises `UserError` for a name that no track answers to."""
+    answers = [{track, group_of(track), track.partition(":")[0], *assays_of(track)} for track in tracks]
+    for name in names:
+        if not any(name in own for own in answers):
+            raise UserError(
+                f"model.signals.leave_out names '{name}', and the store's signals know no such assay, group or track; "
+                f"they have {listed(sorted(set().union(*answers) - set(tracks)))}"
+            )
+    return np.array([bool(own & set(names)) for own in answers], dtype=bool)
+
+
+def needed_assays(tracks: list[str]) -> NDArray[np.bool_]:
+    """(A, S) which of the assays that `tracks` speak of each of them needs."""
+    assays = sorted({assay for track in tracks for assay in assays_of(track)})
+    return np.array([[assay in assays_of(track) for track in tracks] for assay in assays], dtype=bool).reshape(
+        len(assays), len(tracks)
+    )
 
 
 def total_steps(plan: Plan, settings: RunSettings) -> int:

@@ -103,10 +103,18 @@ class EpisodeModel(nn.Module):
         rival = settings.competition
         self.student = Student(rival, settings.tissues, env.width, lines) if rival.on else None
         self.register_buffer("environment_scale", torch.ones(()))
+        self.withheld: Tensor | None
+        left_out = torch.zeros(signals, dtype=torch.bool) if settings.signals.leave_out else None
+        self.register_buffer("withheld", left_out)
 
     def fit_signals(self, values: Tensor) -> None:
         """Fit the encoding of signals to raw values (N, S) of the training lines, NaN where missing."""
         self.standardise_signals.fit(values)
+
+    def withhold(self, tracks: Tensor) -> None:
+        """Never look at `tracks` (S,) bool, those that `signals.leave_out` names."""
+        if self.withheld is not None:
+            self.withheld.copy_(tracks)
 
     def set_assays(self, needs: Tensor) -> None:
         """Which of A assays (A, S) bool each signal needs, for training with assays missing."""
@@ -162,11 +170,15 @@ class EpisodeModel(nn.Module):
         pooled, codes = self._pooled(h, signals, line_features, labels, line)
         return self._studied(pooled, codes, line), codes
 
+    def _seen(self, signals: Tensor) -> Tensor:
+        """Raw signals (..., S) with NaN for what is left out."""
+        return signals if self.withheld is None else signals.masked_fill(self.withheld, torch.nan)
+
     def _pooled(
         self, h: Tensor, signals: Tensor, line_features: Tensor, labels: Tensor | None, line: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         own = self.standardise_line(line_features)
-        return self.support(h, self.standardise_signals(signals), own, labels, line)
+        return self.support(h, self.standardise_signals(self._seen(signals)), own, labels, line)
 
     def _studied(self, pooled: Tensor, codes: Tensor, line: Tensor | None) -> Tensor:
         """z_E (E, dE): the pooled codes, or the student's mixture of prototypes; the prior without a support set."""
@@ -195,7 +207,7 @@ class EpisodeModel(nn.Module):
             return None
         if codes.shape[1] == 0:
             return h.new_zeros(*h.shape[:2], self.settings.environment.local_width)
-        own = self.support.codes(h, self.standardise_signals(signals), self.standardise_line(line_features))
+        own = self.support.codes(h, self.standardise_signals(self._seen(signals)), self.standardise_line(line_features))
         seen: Tensor = self.attention(own, codes)
         return seen
 
@@ -217,7 +229,8 @@ class EpisodeModel(nn.Module):
             inputs = torch.cat([inputs, distance_features(distance)], dim=-1)
         local = []
         if self.local is not None:
-            local.append(self.local(self.standardise_signals(signals), ~signals.isnan().all(dim=-1)))
+            seen = self._seen(signals)
+            local.append(self.local(self.standardise_signals(seen), ~seen.isnan().all(dim=-1)))
         if self.attention is not None:
             none = h.new_zeros(*h.shape[:2], self.settings.environment.local_width)
             local.append(none if attended is None else attended)

@@ -29,6 +29,9 @@ class SignalSettings(Settings):
     bin is filled (piecewise linear), or whether it is passed. With bins a network separates what trees separate."""
     bins: int = Field(default=12, ge=2, le=128, json_schema_extra=searched(4, 48, log=True, integer=True))
     """Bins of `piecewise` and `thermometer`."""
+    leave_out: list[str] = Field(default=[])
+    """What the model never sees, as if it were missing: assays (`CTCF`), groups of context (`barriers`), owners of
+    tracks (`enhancer`, `pair`) or whole names of tracks."""
     dropout: float = Field(default=0.0, ge=0.0, le=0.9, json_schema_extra=searched(0.0, 0.5))
     """Probability per episode, in training, that an assay is taken as not measured in the line, in all signals that
     come from it, so that lines with fewer assays are nothing new."""

@@ -1,0 +1,6 @@
+"""Pairs, signals along the genome and a gene annotation in, documented label-free columns per pair out."""
+
+import lazy_loader
+
+# What __init__.pyi names, each imported when it is first asked for: a command must not wait for what it does not use.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -22,18 +22,16 @@ class Group:
     columns: tuple[Column, ...]
     make: Callable[[Scene], NDArray[np.float64]]
     """The columns (k, c) of k pairs."""
-    genes: bool
-    """Whether it needs an annotation of genes."""
 
 
 GROUPS: dict[str, Group] = {
-    "barriers": Group(barriers.COLUMNS, barriers.barriers, genes=False),
-    "order": Group(gene_order.COLUMNS, gene_order.gene_order, genes=True),
-    "promoter": Group(promoter_rank.COLUMNS, promoter_rank.promoter_rank, genes=True),
-    "flanks": Group(flanks.COLUMNS, flanks.flanks, genes=False),
-    "activity": Group(activity.COLUMNS, activity.activity, genes=True),
+    "barriers": Group(barriers.COLUMNS, barriers.barriers),
+    "order": Group(gene_order.COLUMNS, gene_order.gene_order),
+    "promoter": Group(promoter_rank.COLUMNS, promoter_rank.promoter_rank),
+    "flanks": Group(flanks.COLUMNS, flanks.flanks),
+    "activity": Group(activity.COLUMNS, activity.activity),
 }
-"""The groups by name; a new one is a module, an entry here and a test."""
+"""The groups by name; a new one is a module, an entry here, its name in `names`, and a test."""
 
 
 def column_names(groups: Collection[str]) -> list[str]:

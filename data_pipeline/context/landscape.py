@@ -38,8 +38,40 @@ class Landscape:
         edges = np.arange(0, int(self.points[-1]) + 2 * width, width)
         return self.mass(edges[:-1], edges[1:])
 
+    def spread(self, columns: list[int], signals: int) -> Landscape:
+        """The same with its signals in `columns` of `signals`, and 0 in the others."""
+        integral = np.zeros((len(self.points), signals))
+        integral[:, columns] = self.integral
+        return Landscape(self.points, integral)
+
+    @staticmethod
+    def joined(parts: list[Landscape | None]) -> Landscape:
+        """One landscape of several with one signal each, one of them at least not None; None is 0 throughout."""
+        points = np.unique(np.concatenate([part.points for part in parts if part is not None]))
+        columns = [np.zeros(len(points)) if part is None else part._at(points)[:, 0] for part in parts]
+        return Landscape(points, np.stack(columns, axis=1))
+
     def _at(self, position: Positions) -> NDArray[np.float64]:
         left = np.clip(np.searchsorted(self.points, position, side="right") - 1, 0, len(self.points) - 2)
         span = self.points[left + 1] - self.points[left]
         share = np.clip((position - self.points[left]) / span, 0.0, 1.0)[:, None]
         return self.integral[left] * (1 - share) + self.integral[left + 1] * share
+
+
+def stepwise(start: Positions, end: Positions, value: NDArray[np.float64], grid: int) -> Landscape:
+    """The landscape of one signal that is the sum of `value` (k,) over stretches [start, end), each (k,) bp, k >= 1.
+
+    Its integral is exact at multiples of `grid` bp and linear in between, so that its size does not grow with k.
+    """
+    edges = np.arange(0, int(end.max()) + 2 * grid, grid)
+    reached = np.zeros(len(edges))
+    # A stretch adds value x (x - start) from its start on and takes value x (x - end) away from its end on.
+    for place, sign in ((start, 1.0), (end, -1.0)):
+        order = np.argsort(place, kind="stable")
+        place, own = place[order], sign * value[order]
+        before = np.searchsorted(place, edges, side="right")
+        slope = np.concatenate([[0.0], np.cumsum(own)])[before]
+        offset = np.concatenate([[0.0], np.cumsum(own * place)])[before]
+        reached += slope * edges - offset
+    # Rounding of large sums must not let the integral fall.
+    return Landscape(edges, np.maximum.accumulate(reached)[:, None])

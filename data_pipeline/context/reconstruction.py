@@ -36,14 +36,16 @@ class Stretches:
     """(k, S) mean signal, NaN where unknown."""
 
 
-def reconstruct(windows: Stretches, elements: Stretches) -> Landscape:
-    """The landscape that explains `windows`, and `elements` with less weight; at least one stretch."""
+def reconstruct(windows: Stretches, elements: Stretches) -> Landscape | None:
+    """The landscape that explains `windows`, and `elements` with less weight; None where no stretch is known."""
     weights = np.repeat([1.0, ELEMENT_WEIGHT], [len(windows.start), len(elements.start)])
     start = np.concatenate([windows.start, elements.start])
     end = np.concatenate([windows.end, elements.end])
     mean = np.concatenate([windows.mean, elements.mean])
     known = np.isfinite(mean).all(axis=1) & (end > start)
     start, end, mean, weights = start[known], end[known], mean[known], weights[known]
+    if not len(start):
+        return None
     points, place = np.unique(np.concatenate([start, end]), return_inverse=True)
     first, last = place[: len(start)], place[len(start) :]
     gain = mean * (end - start)[:, None]

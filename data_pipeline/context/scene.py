@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.context.landscape import Landscape, Positions
+from data_pipeline.context.names import MARKS
 
-MARKS = ("CTCF", "DNase", "H3K27ac", "H3K27me3", "H3K36me3", "H3K4me1", "H3K4me3", "H3K9me3")
-"""Assays that groups of context columns are made of; a landscape has them all, with 0 where one was not measured."""
 BIN = 10_000
 """Width of a bin in bp; loops are seen at 5 to 10 kb."""
 NEIGHBOURHOOD = 500_000

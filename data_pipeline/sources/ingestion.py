@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from data_pipeline.context import MARKS, NEED_GENES
 from data_pipeline.errors import UserError, listed
 from data_pipeline.sources.annotation import Genes, read_genes
 from data_pipeline.sources.content import Content, only_used, unique_pairs, with_sequences
+from data_pipeline.sources.context_source import Context, context_of, from_pairs, from_tracks
 from data_pipeline.sources.element_names import ElementNames
 from data_pipeline.sources.field_formats import GeneSource, LoopTable
 from data_pipeline.sources.gene_sources import GeneSourceReader, Reading
@@ -34,6 +37,7 @@ from data_pipeline.sources.sequence_tables import read_sequences
 from data_pipeline.sources.settings import AnyPairSource, SequenceTables, StoreSettings
 from data_pipeline.sources.signal_tables import PairSignals
 from data_pipeline.sources.text_tables import Tally
+from data_pipeline.sources.tracks import BIG_WIG, Track, intervals, read_bed_graph, read_big_wig, require_together
 from data_pipeline.store import KINDS, Kind, Manifest, StoreWriter
 
 
@@ -134,6 +138,7 @@ class _Ingest:
 
     def write(self, content: Content) -> Manifest:
         signals = self._pair_signals(content)
+        context = self._context(content, signals)
         chroms, settings = content.chroms, self.settings
         with StoreWriter(
             self.out,
@@ -145,6 +150,7 @@ class _Ingest:
             line_features=[settings.line_features[line] for line in settings.lines] if settings.line_features else None,
             sources=self.reports,
             build=settings.genome_build,
+            context=context.names if context else (),
         ) as writer:
             for kind in KINDS:
                 table = content.elements[kind]
@@ -155,7 +161,7 @@ class _Ingest:
                 writer.add_elements(kind, table["name"].tolist(), chrom, start, end, strand, packed, genes, ids)
             self._element_signals(content, writer)
             pairs = {key: content.pairs[key] for key in ("enhancer", "promoter", "line", "label", "distance")}
-            writer.add_pairs(**pairs, signals=signals.values)
+            writer.add_pairs(**pairs, signals=signals.values, context=context.values if context else None)
             # Pairs that no file has a row for are their own rows.
             if self.answer_rows and not all(isinstance(source, GeneSource) for source in settings.pairs):
                 writer.add_input_rows(**self._asked(content))
@@ -249,6 +255,62 @@ class _Ingest:
                 found, notes = signals.add(table, self.root / table.file, self.quarantine, advance)
             self.reports.append({"file": table.file, "format": "pair signals", "joined": found} | noted(notes))
         return signals
+
+    def _context(self, content: Content, signals: PairSignals) -> Context | None:
+        if (settings := self.settings.context) is None:
+            return None
+        if settings.landscape == "pairs":
+            landscapes = from_pairs(content, signals.tracks, signals.values, settings)
+        else:
+            landscapes = from_tracks(self._peak_tracks() if settings.landscape == "peaks" else self._tracks(content))
+        genes = self.rules.genes if set(settings.groups) & set(NEED_GENES) else None
+        context = context_of(content, settings, genes, landscapes)
+        unknown = int(np.isnan(context.values).all(axis=1).sum())
+        self.reports.append({"file": "", "format": "context", "joined": len(context.values) - unknown})
+        return context
+
+    def _peak_tracks(self) -> dict[tuple[int, str], Track]:
+        context, peaks = self.settings.context, self.settings.peaks
+        assert context is not None
+        assert peaks is not None
+        marks = {context.called(mark).casefold(): mark for mark in MARKS}
+        found: dict[tuple[int, str], Track] = {}
+        with self._reading(peaks.pattern, list(self.peaks.values())) as advance:
+            for (line, number), path in self.peaks.items():
+                if (mark := marks.get(peaks.marks[number].casefold())) is not None:
+                    shown = f"{peaks.file(self.settings.lines[line], peaks.marks[number])} (landscape)"
+                    table, _ = read_peaks(path, shown, peaks, self.chroms, self.quarantine, advance)
+                    found[line, mark] = intervals(table)
+        if not found:
+            raise UserError(
+                f"peaks.marks ({listed(peaks.marks)}) has none of the assays of context ({listed(MARKS)}); name them "
+                "with context.assays"
+            )
+        return found
+
+    def _tracks(self, content: Content) -> dict[tuple[int, str], Track]:
+        context, notes, found = self.settings.context, [], dict[tuple[int, str], Track]()
+        assert context is not None
+        for (line, name), mark in product(enumerate(self.settings.lines), MARKS):
+            path = self.root / context.track(name, mark)
+            if not path.is_file():
+                notes.append(f"line '{name}' has no track of {mark}: {path.name} is not there")
+                continue
+            with self._reading(path.name, [path]) as advance:
+                if path.suffix.lower() in BIG_WIG:
+                    track = read_big_wig(path, self.chroms)
+                else:
+                    track = read_bed_graph(path, context.track(name, mark), self.chroms, self.quarantine, advance)
+            require_together(path, track, content.chroms)
+            found[line, mark] = track
+        for line, name in enumerate(self.settings.lines):
+            if not any(of == line for of, _ in found):
+                raise UserError(
+                    f"line '{name}' has no track at all: {self.root / context.track(name, MARKS[0])} and those of "
+                    f"{listed(MARKS[1:])} are not there; check context.tracks, or name the files with context.assays"
+                )
+        self.reports.append({"file": context.tracks, "format": "tracks", "files": len(found)} | noted(notes))
+        return found
 
     def _asked(self, content: Content) -> dict[str, Any]:
         if content.asked is None:

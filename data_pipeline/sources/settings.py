@@ -7,10 +7,11 @@ the command line or the `root` key gives, so the description itself never names 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from data_pipeline.context import GROUP_NAMES, MARKS, NEED_GENES
 from data_pipeline.settings import PathText, Settings
 from data_pipeline.sources.field_formats import (
     AbcTable,
@@ -23,6 +24,12 @@ from data_pipeline.sources.field_formats import (
 from data_pipeline.sources.pair_source import Column, PairSource
 from data_pipeline.store import KINDS, Kind, same_build
 
+if TYPE_CHECKING:
+    GroupName = str
+    MarkName = str
+else:
+    GroupName = Literal[GROUP_NAMES]
+    MarkName = Literal[MARKS]
 REGION = re.compile(r"^(?P<chrom>[^:]+)(?::(?P<start>\d+)-(?P<end>\d+))?$")
 
 PLACEHOLDER = re.compile(r"\{line\}|\{mark\}")
@@ -246,6 +253,38 @@ class GeneSettings(Settings):
     """Share of the rows that may be quarantined before the ingest stops."""
 
 
+class ContextSettings(Settings):
+    """What surrounds a pair in its line, as columns of the store: see docs/context.md for each."""
+
+    landscape: Literal["pairs", "peaks", "tracks"] = "pairs"
+    """Signals along the genome: reconstructed from `signals` (means over enhancer, promoter and window of each pair),
+    from the files of `peaks`, or from `tracks`."""
+    tracks: PathText | None = None
+    """bigWig or bedGraph files with `{line}` and `{mark}`, relative to the root; a file that is not there is an assay
+    that the line lacks."""
+    assays: dict[MarkName, str] = Field(default={})
+    """What files or tables call an assay, where it is not the name used here: {H3K27ac: H3K27AC, DNase: ATAC}."""
+    groups: list[GroupName] = Field(default=[*GROUP_NAMES], min_length=1)
+    """Groups of columns to make; `order`, `promoter` and `activity` need `genes`."""
+
+    @model_validator(mode="after")
+    def _tracks_are_named(self) -> Self:
+        if self.landscape == "tracks" and self.tracks is None:
+            raise ValueError("context.landscape=tracks needs context.tracks, a file name with {line} and {mark}")
+        if self.tracks is not None and ("{line}" not in self.tracks or "{mark}" not in self.tracks):
+            raise ValueError("context.tracks must contain {line} and {mark}")
+        return self
+
+    def called(self, mark: str) -> str:
+        """What files and tables call `mark`."""
+        return self.assays.get(mark, mark)
+
+    def track(self, line: str, mark: str) -> str:
+        """The name of a line's track of a mark, relative to the root."""
+        own = {"{line}": line, "{mark}": self.called(mark)}
+        return PLACEHOLDER.sub(lambda found: own[found[0]], self.tracks or "")
+
+
 class StoreSettings(Settings):
     """What is in a store and where it comes from."""
 
@@ -275,6 +314,8 @@ class StoreSettings(Settings):
     """Peak files for signals of elements."""
     signals: list[SignalTable] = Field(default=[])
     """Tables of signals of pairs; all must have the same signal columns."""
+    context: ContextSettings | None = None
+    """Columns on what surrounds each pair; none where absent."""
 
     @field_validator("windows")
     @classmethod
@@ -323,6 +364,18 @@ class StoreSettings(Settings):
                     f"{source.file} is lifted to {source.lift.to} and the store is of {self.genome_build}: give a "
                     "chain to the build of the store"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _context_has_what_it_needs(self) -> Self:
+        if self.context is None:
+            return self
+        if self.context.landscape == "pairs" and not self.signals:
+            raise ValueError("context.landscape=pairs needs `signals`; give them, or landscape: peaks or tracks")
+        if self.context.landscape == "peaks" and self.peaks is None:
+            raise ValueError("context.landscape=peaks needs `peaks`; give them, or landscape: pairs or tracks")
+        if self.genes is None and (wanting := [g for g in self.context.groups if g in NEED_GENES]):
+            raise ValueError(f"context group '{wanting[0]}' needs `genes`, an annotation; give it or name other groups")
         return self
 
     @property

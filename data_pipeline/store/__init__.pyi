@@ -11,4 +11,6 @@ from .store import Store as Store
 from .store import read_manifest as read_manifest
 from .store import sha256_of as sha256_of
 from .summary import summarise as summarise
+from .track_names import assays_of as assays_of
+from .track_names import group_of as group_of
 from .writer import StoreWriter as StoreWriter

@@ -7,7 +7,7 @@ Layout (written by `writer`):
     enhancers/*.arrow, promoters/*.arrow name, chrom, start, end, strand, sequence (fixed-size binary, 4 bits per base);
                                          of promoters also gene and gene_id, where a source told them
     pairs/*.arrow                        enhancer, promoter, line, label, distance, signals (fixed-size list<float32>);
-                                         weight and effect, where a source told them
+                                         weight and effect, where a source told them; context, where it was asked for
     enhancer_signals/*.arrow, promoter_signals/*.arrow   signals; row = line * elements + element
     input_rows/00000.arrow               pair and names of every usable input row, where rows are answered
     quarantine/                          rejected input rows, not part of the checksum
@@ -37,6 +37,8 @@ SCHEMA_VERSION = 1
 Verify = Literal["size", "full"]
 Kind = Literal["enhancer", "promoter"]
 KINDS: tuple[Kind, Kind] = ("enhancer", "promoter")
+OWNERS: tuple[Literal["pair", "enhancer", "promoter", "context"], ...] = ("pair", "enhancer", "promoter", "context")
+"""What signals belong to, in the order in which a pair has them."""
 STRANDS = {"+": 1, "-": -1, ".": 0}
 
 
@@ -68,8 +70,8 @@ class Manifest(Settings):
     """Chromosomes; an element's `chrom` is an index into this list."""
     build: str = ""
     """Genome build of all coordinates, as the user names it (hg19, GRCh38); empty: not told."""
-    signals: dict[Literal["pair", "enhancer", "promoter"], list[str]]
-    """Names of the signal tracks per pair and per (line, element)."""
+    signals: dict[Literal["pair", "enhancer", "promoter", "context"], list[str]]
+    """Names of the signal tracks per pair and per (line, element), and of the columns of context per pair."""
     counts: dict[str, int]
     """Rows by table, and rejected rows by reason (`quarantine/<reason>`)."""
     truth: dict[str, Any] = Field(default_factory=dict)
@@ -247,9 +249,7 @@ class Store:
         self._element_signals = {
             kind: self._columns(f"{kind}_signals") if manifest.signals[kind] else None for kind in KINDS
         }
-        self.signal_names = [
-            f"{owner}:{name}" for owner in ("pair", "enhancer", "promoter") for name in manifest.signals[owner]
-        ]
+        self.signal_names = [f"{owner}:{name}" for owner in OWNERS for name in manifest.signals.get(owner, [])]
 
     @classmethod
     def open(cls, path: str | Path, verify: Verify = "size", progress: Callable[[int], None] | None = None) -> Store:
@@ -279,6 +279,8 @@ class Store:
             if table is not None:
                 keys = self.pairs.line[rows].astype(np.int64) * len(elements) + column[rows]
                 parts.append(table.take("signals", keys))
+        if self.manifest.signals.get("context"):
+            parts.append(self.pairs.columns.take("context", rows))
         if not parts:
             return np.empty((len(rows), 0), dtype=np.float32)
         return np.concatenate(parts, axis=1)

@@ -40,11 +40,12 @@ class StoreWriter:
         line_features: ArrayLike | None = None,
         sources: Sequence[dict[str, Any]] = (),
         build: str = "",
+        context: Sequence[str] = (),
     ) -> None:
         """Start a store at `path`, which must not exist.
 
         `windows` are bases per element (even; 0 for none); `line_features` is (C, F) float; `build` names the genome
-        build. Raises `UserError` where `path` exists or cannot be written.
+        build, `context` the columns of context. Raises `UserError` where `path` exists or cannot be written.
         """
         self.path = Path(path)
         if self.path.exists():
@@ -56,6 +57,8 @@ class StoreWriter:
             "enhancer": list(element_signals),
             "promoter": list(element_signals),
         }
+        # Only where there is any: stores without keep the checksum that they had before there was context.
+        self._signals |= {"context": list(context)} if context else {}
         self._sources = list(sources)
         self._files: dict[str, FileRecord] = {}
         self._counts: dict[str, int] = {"enhancers": 0, "promoters": 0, "pairs": 0}
@@ -121,10 +124,12 @@ class StoreWriter:
         signals: ArrayLike | None = None,
         weight: ArrayLike | None = None,
         effect: ArrayLike | None = None,
+        context: ArrayLike | None = None,
     ) -> None:
         """Append k pairs: element rows, line index, label in {1, 0, -1}, bp (-1 unknown), signals (k, Sp).
 
-        `weight` and `effect` are (k,) float, given for all pairs of a store or for none.
+        `context` is (k, Sc), as many as the writer was told of. `weight` and `effect` are (k,) float, given for all
+        pairs of a store or for none.
         """
         chunk: dict[str, NDArray[Any]] = {
             "enhancer": np.asarray(enhancer, dtype=np.int32),
@@ -135,6 +140,8 @@ class StoreWriter:
         }
         if self._signals["pair"]:
             chunk["signals"] = np.asarray(signals, dtype=np.float32).reshape(-1, len(self._signals["pair"]))
+        if width := len(self._signals.get("context", [])):
+            chunk["context"] = np.asarray(context, dtype=np.float32).reshape(-1, width)
         for column, told in (("weight", weight), ("effect", effect)):
             if told is not None:
                 chunk[column] = np.asarray(told, dtype=np.float32)
@@ -205,7 +212,7 @@ class StoreWriter:
         rows = {key: np.concatenate([part[key] for part in self._buffer]) for key in self._buffer[0]}
         shard = {key: values[:limit] for key, values in rows.items()}
         rest = {key: values[limit:] for key, values in rows.items()}
-        columns = {key: _float_list(v) if key == "signals" else pa.array(v) for key, v in shard.items()}
+        columns = {key: _float_list(v) if v.ndim > 1 else pa.array(v) for key, v in shard.items()}
         self._write("pairs", columns)
         self._buffer = [rest] if len(rest["enhancer"]) else []
 

@@ -1,0 +1,11 @@
+from .groups import column_names as column_names
+from .groups import context_columns as context_columns
+from .landscape import Landscape as Landscape
+from .landscape import stepwise as stepwise
+from .names import GROUP_NAMES as GROUP_NAMES
+from .names import MARKS as MARKS
+from .names import NEED_GENES as NEED_GENES
+from .reconstruction import Stretches as Stretches
+from .reconstruction import reconstruct as reconstruct
+from .scene import Places as Places
+from .scene import Scene as Scene

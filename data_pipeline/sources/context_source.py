@@ -1,0 +1,148 @@
+"""The context of pairs at ingest: a landscape per line and chromosome from what the store's description names.
+
+Ingest and prediction make context here, from the same kinds of input, and neither reads a label. An assay that a line
+lacks is missing in the columns that need it; where all are lacking, or the tables cannot give landscapes, that is an
+error, because it is a mistake in the description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_pipeline.context import (
+    MARKS,
+    Landscape,
+    Places,
+    Scene,
+    Stretches,
+    column_names,
+    context_columns,
+    reconstruct,
+)
+from data_pipeline.errors import UserError, listed
+from data_pipeline.sources.annotation import Genes
+from data_pipeline.sources.content import Content
+from data_pipeline.sources.settings import ContextSettings
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Landscapes of the assays of one line on one chromosome."""
+
+    assays: tuple[str, ...]
+    """Those of `MARKS` that the line has."""
+    landscape: Landscape
+    """Of all `MARKS`, 0 where the line has none."""
+
+
+Landscapes = Callable[[int, str, NDArray[np.int64]], Measured | None]
+"""(line, chromosome, rows of its pairs) -> landscapes; None where nothing is known there."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Columns of context."""
+
+    names: list[str]
+    values: NDArray[np.float32]
+    """(N, columns), NaN where unknown."""
+
+
+def context_of(content: Content, settings: ContextSettings, genes: Genes | None, landscapes: Landscapes) -> Context:
+    """Context of all pairs of `content`, line by line and chromosome by chromosome."""
+    names = column_names(settings.groups)
+    values = np.full((len(content.pairs), len(names)), np.nan, dtype=np.float32)
+    told = 0
+    for line, chrom, rows in _stretches(content):
+        measured = landscapes(line, chrom, rows)
+        if measured is None:
+            continue
+        own = genes.tss[genes.on(chrom)] if genes else np.empty(0, np.int64)
+        scene = Scene(_places(content, rows), measured.landscape, np.unique(own))
+        values[rows] = context_columns(scene, settings.groups, measured.assays)
+        told += len(rows)
+    if not told:
+        raise UserError(
+            "no pair has a context: the landscapes and the pairs have no line and chromosome in common; check `context`"
+        )
+    return Context(names, values)
+
+
+def from_pairs(
+    content: Content, tracks: list[str], values: NDArray[np.float32], settings: ContextSettings
+) -> Landscapes:
+    """Landscapes out of signals of pairs that are means over enhancer, promoter and the window between.
+
+    Raises `UserError` where the tracks have no such signals.
+    """
+    columns = {
+        mark: [tracks.index(name) for place in ("window", "enhancer", "promoter")
+               if (name := f"{settings.called(mark)} ({place})") in tracks]
+        for mark in MARKS
+    }  # fmt: skip
+    assays = tuple(mark for mark, own in columns.items() if len(own) == 3)
+    if not assays:
+        raise UserError(
+            "context.landscape=pairs needs signals named `ASSAY (enhancer)`, `ASSAY (promoter)` and `ASSAY (window)`, "
+            f"and the tables have {listed(tracks)}; give signal tables, context.assays, or another context.landscape"
+        )
+    own = [columns[mark] for mark in assays]
+
+    def landscapes(line: int, chrom: str, rows: NDArray[np.int64]) -> Measured | None:
+        places, found = _places(content, rows), values[rows].astype(np.float64)
+        first = places.enhancer_start < places.promoter_start
+        windows = Stretches(
+            np.where(first, places.enhancer_end, places.promoter_end),
+            np.where(first, places.promoter_start, places.enhancer_start),
+            found[:, [three[0] for three in own]],
+        )
+        elements = Stretches(
+            np.concatenate([places.enhancer_start, places.promoter_start]),
+            np.concatenate([places.enhancer_end, places.promoter_end]),
+            np.concatenate([found[:, [three[1] for three in own]], found[:, [three[2] for three in own]]]),
+        )
+        whole = reconstruct(windows, elements)
+        return (
+            None
+            if whole is None
+            else Measured(assays, whole.spread([MARKS.index(mark) for mark in assays], len(MARKS)))
+        )
+
+    return landscapes
+
+
+def from_tracks(signals: dict[tuple[int, str], Callable[[str], Landscape | None]]) -> Landscapes:
+    """Landscapes of one signal each by (line, assay) and then chromosome, put together."""
+
+    def landscapes(line: int, chrom: str, rows: NDArray[np.int64]) -> Measured | None:
+        found = {
+            mark: own for mark in MARKS
+            if (line, mark) in signals and (own := signals[line, mark](chrom)) is not None
+        }  # fmt: skip
+        if not found:
+            return None
+        return Measured(tuple(found), Landscape.joined([found.get(mark) for mark in MARKS]))
+
+    return landscapes
+
+
+def _stretches(content: Content) -> Iterator[tuple[int, str, NDArray[np.int64]]]:
+    """Line, chromosome and rows of all pairs that lie on one chromosome."""
+    chrom = {kind: content.elements[kind]["chrom"].to_numpy(object)[content.pairs[kind]] for kind in content.elements}
+    together = np.flatnonzero(chrom["enhancer"] == chrom["promoter"])
+    table = pd.DataFrame({"line": content.pairs["line"].to_numpy()[together], "chrom": chrom["enhancer"][together]})
+    for (line, name), rows in table.groupby(["line", "chrom"], sort=False).indices.items():
+        yield int(line), str(name), together[rows]
+
+
+def _places(content: Content, rows: NDArray[np.int64]) -> Places:
+    sides = {
+        kind: content.elements[kind].iloc[content.pairs[kind].to_numpy()[rows]] for kind in ("enhancer", "promoter")
+    }
+    spans = [sides[kind][key].to_numpy(np.int64) for kind in ("enhancer", "promoter") for key in ("start", "end")]
+    return Places(*spans, sides["promoter"]["anchor"].to_numpy(np.int64))
