@@ -79,7 +79,7 @@ def compare(config: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as run:
         training = Training(settings, Path(config["store"]), Path(run), None, worker)
         bare = BareLoop(training, settings)
-        batches = timed(training._epoch_batches(0))
+        batches = timed(training._batches(0))
         samples = []
         for turn in tqdm(range(config["turns"] + 1), desc="turns"):
             began = time.perf_counter()

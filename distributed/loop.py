@@ -2,7 +2,8 @@
 
 1. Open the store, resolve fold and plan, build the module, put a checkpoint's state into it if there is one.
 2. For each step: take this worker's episodes from the stream, forward, backward, optimiser step.
-3. At the end of an epoch score the validation line; stop early on it; checkpoint here and every N steps.
+3. At the end of an epoch, and every so many steps where asked, score the validation line; stop early on it; checkpoint
+   here and every N steps.
 
 Guarantees: the state after step s is a function of (store, fold, settings, seed, s). Random numbers are seeded per
 step, so a resumed run takes the very steps an uninterrupted one would have taken. Validation runs on a copy of the
@@ -137,23 +138,29 @@ class Training:
 
     def run(self) -> None:
         """Train to the end; the last report says so."""
-        batches = self._epoch_batches(self.state.step) if self.state.step < self.steps else iter(())
+        batches = self._batches(self.state.step) if self.state.step < self.steps else iter(())
         while not self.state.finished and self.state.step < self.steps:
-            epoch, began = self.plan.epoch_of(self.state.step), time.perf_counter()
+            epoch, end, began = self.plan.epoch_of(self.state.step), self._end(self.state.step), time.perf_counter()
             for batch, wait in timed(batches):
                 self._step(batch, wait)
                 every = self.settings.train.checkpoint_every
-                if every and self.state.step % every == 0 and self.plan.epoch_of(self.state.step) == epoch:
+                if every and self.state.step % every == 0 and self.state.step < end:
                     self._checkpoint(self.state.model_copy(update={"score": -1.0}))
-            # The next epoch's pipeline starts up while this one is validated.
-            batches = self._epoch_batches(self.state.step) if self.state.step < self.steps else iter(())
-            self._end_epoch(epoch, time.perf_counter() - began)
+            # The next pipeline starts up while this stretch is validated.
+            batches = self._batches(self.state.step) if self.state.step < self.steps else iter(())
+            self._judge(epoch, time.perf_counter() - began)
         if self.records:
             self.records.close()
 
-    def _epoch_batches(self, start: int) -> Iterator[EpisodeBatch]:
-        """Batches from step `start` to the end of its epoch; the pipeline starts at once."""
-        stop = min((self.plan.epoch_of(start) + 1) * self.plan.steps_per_epoch, self.steps)
+    def _end(self, step: int) -> int:
+        """The step before which the model is judged next: the epoch's end, or a validation within it."""
+        epoch_end = (self.plan.epoch_of(step) + 1) * self.plan.steps_per_epoch
+        every = self.settings.train.validate_every
+        return min(epoch_end, (step // every + 1) * every if every else epoch_end, self.steps)
+
+    def _batches(self, start: int) -> Iterator[EpisodeBatch]:
+        """Batches from step `start` to the next validation; the pipeline starts at once."""
+        stop = self._end(start)
         rank, world = self.worker.rank, self.worker.world
         labelled = self.settings.model.environment.labelled_support
         return started(stream(self.store.path, self.plan, start, stop, rank, world, self.settings.stream, labelled))
@@ -208,7 +215,7 @@ class Training:
         values |= {"seconds/step": seconds, "seconds/data_wait": wait, "pairs_per_second": pairs / (seconds + wait)}
         records.step(step, {name: value for name, value in values.items() if math.isfinite(value)})
 
-    def _end_epoch(self, epoch: int, seconds: float) -> None:
+    def _judge(self, epoch: int, seconds: float) -> None:
         self.doing.turn_to("validation", self.doing.step)
         began = time.perf_counter()
         figures = self._agreed(self._validate())

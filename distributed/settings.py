@@ -75,8 +75,11 @@ class TrainSettings(Settings):
     """Most epochs to train."""
     max_steps: int = Field(0, ge=0)
     """Stop after this many steps; 0: no limit."""
+    validate_every: int = Field(0, ge=0)
+    """Steps between validations, beside the one at each epoch's end; 0: none. Signals of real pairs are overfitted
+    within an epoch or two, so the best state may lie within one."""
     patience: int = Field(3, ge=0)
-    """Epochs without a better validation score before stopping; 0: never stop early."""
+    """Validations without a better score before stopping; 0: never stop early."""
     choose_from: int = Field(1, ge=1, le=100_000)
     """First epoch, from 1, that may be chosen as the best and with which patience begins; the last may always be.
 
