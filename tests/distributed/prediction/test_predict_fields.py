@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_predict_tables import command, genome, pair_rows
 from tiny_models import evaluated, tiny_run
 from tiny_sources import CHR20, CHRX, write
 from tiny_training import tiny_store
+from unlabelled_tables import command, genome, pair_rows
 
 from data_pipeline.store.store import Store
 from distributed.prediction.deployment import open_export, open_run, write_export

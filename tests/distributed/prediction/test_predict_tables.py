@@ -12,17 +12,15 @@ import yaml
 from tiny_models import evaluated, tiny_run
 from tiny_sources import CHR20, CHRX, write
 from tiny_training import tiny_store
-from typer.testing import CliRunner
+from unlabelled_tables import PAIRS, command, genome, pair_rows
 
 from data_pipeline.errors import UserError
 from data_pipeline.settings import validate
 from data_pipeline.sources.ingestion import ingest
 from data_pipeline.sources.settings import StoreSettings
-from distributed.predict import app
 from distributed.prediction.deployment import open_run, write_export
 
 COLUMNS = ["enhancer_chrom", "enhancer_start", "enhancer_end", "promoter_chrom", "promoter_start", "promoter_end"]
-PAIRS = 60
 
 
 @pytest.fixture(scope="module")
@@ -41,32 +39,8 @@ def lab(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def pair_rows() -> list[tuple[str, int, int, str, int, int]]:
-    """Distinct pairs of 40 enhancers and 20 promoters on two chromosomes, in no order."""
-    draw = random.Random(1)
-    places = [("chr20", start) for start in range(200, 5600, 90)] + [("chrX", start) for start in range(200, 3600, 90)]
-    draw.shuffle(places)
-    enhancers, promoters = places[:40], places[40:60]
-    chosen = draw.sample([(e, p) for e in enhancers for p in promoters if e[0] == p[0]], PAIRS)
-    return [(e[0], e[1], e[1] + 100, p[0], p[1], p[1] + 60) for e, p in chosen]
-
-
 def csv(rows: list[tuple[object, ...]], header: list[str]) -> str:
     return "\n".join(",".join(map(str, row)) for row in [tuple(header), *rows]) + "\n"
-
-
-def command(model: Path, *options: object) -> tuple[str, str]:
-    """What predict.py --local printed, and the mistake it named ('' if none)."""
-    result = CliRunner().invoke(app, ["--model", str(model), "--local", *map(str, options)])
-    if isinstance(result.exception, UserError):
-        return result.output, str(result.exception)
-    if result.exception is not None:
-        raise result.exception
-    return result.output, ""
-
-
-def genome(lab: Path) -> tuple[object, ...]:
-    return ("--genome", lab / "chr20.fa", "--genome", lab / "chrX.fa")
 
 
 def test_unseen_line_is_scored_from_coordinates_and_genome_without_labels(model: Path, lab: Path) -> None:
