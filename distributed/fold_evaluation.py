@@ -23,7 +23,7 @@ from data_pipeline.durable import write_durably
 from data_pipeline.episodes import Fold, Zone, resolve_fold
 from data_pipeline.errors import UserError
 from data_pipeline.settings import validate
-from data_pipeline.store import Store
+from data_pipeline.store import ElementTable, Store
 from distributed.assembly import build_module
 from distributed.run_folder import (
     ALARMS,
@@ -105,7 +105,7 @@ def predict_groups(
     model: EpisodeModel, store: Store, fold: Fold, groups: list[Group], settings: RunSettings
 ) -> pd.DataFrame:
     """One row per pair: what `quadrants` needs, a logit per support draw, and `alike` as in `LineScores`."""
-    parts = []
+    parts, genes = [], gene_codes(store.promoters)
     with tqdm(desc="score pairs", unit="pair") as bar:
         scorer = Scorer(model, store, settings.support_in_use, settings.scoring, bar.update)
         for group in groups:
@@ -119,6 +119,9 @@ def predict_groups(
                         "line": group.line,
                         "role": group.role,
                         "quadrant": group.quadrant,
+                        "enhancer": store.pairs.enhancer[group.rows],
+                        "promoter": store.pairs.promoter[group.rows],
+                        "gene": genes[store.pairs.promoter[group.rows]],
                         "label": store.pairs.label[group.rows],
                         "logit": scores.logits.mean(axis=1),
                         "u": scores.neutral,
@@ -133,6 +136,13 @@ def predict_groups(
         promoter = store.pairs.promoter[part["row"]]
         predictions.loc[part.index, "cluster"] = cluster_ids(store.promoters.chrom[promoter], promoter)
     return predictions
+
+
+def gene_codes(promoters: ElementTable) -> NDArray[np.int64]:
+    """(Np,) code of each promoter's gene: its identifier, else its symbol; a promoter without either is a gene."""
+    told = zip(promoters.gene_ids, promoters.genes, strict=True)
+    names = [identifier or symbol or f"row {row}" for row, (identifier, symbol) in enumerate(told)]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def pair_data(store: Store, rows: NDArray[np.int64]) -> PairData:

@@ -167,6 +167,12 @@ def choose_threshold(labels: ArrayLike, probabilities: ArrayLike, criterion: Cri
     return float(middle if middle > p[best + 1] else p[best])
 
 
+def brier_score(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean of (p - y)^2 (Brier 1950) of `probabilities` (n,) and `labels` (n,) 0/1; NaN without pairs."""
+    error = np.asarray(probabilities, dtype=np.float64) - np.asarray(labels, dtype=np.float64)
+    return float(np.mean(error**2)) if error.size else float("nan")
+
+
 def expected_calibration_error(
     labels: ArrayLike, probabilities: ArrayLike, bins: int = 15, binning: Binning = "width"
 ) -> float:

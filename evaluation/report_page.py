@@ -23,11 +23,13 @@ from evaluation.quadrants import QUADRANTS, Row, known_predictions
 from evaluation.report import Report, strict
 from evaluation.report_text import (
     between,
+    candidates_table,
     number,
     provenance,
     ranking_table,
     rival_names,
     rival_table,
+    tells_candidates,
     threshold_table,
     verdicts,
 )
@@ -160,6 +162,18 @@ def _ranking(report: Report, shown: pd.DataFrame) -> Iterator[Part]:
             reads="Each cell has a rival's average precision and, below it, the model's lead with its interval: an "
             "interval above zero is a lead that these pairs show.",
         )
+    if tells_candidates(report):
+        yield replace(
+            candidates_table(report),
+            reads="Where nearly every enhancer has a partner, prevalence is about 1 / (number of candidates), and a score "
+            "that knows gene density earns average precision. eq AP weighs every enhancer to the same prevalence; within "
+            "is the mean over enhancers (genes) with both labels of the average precision among their own pairs.",
+        )
+        if names:
+            yield replace(
+                rival_table(report, names, "eq_"),
+                reads="As above, by eq average precision: a rival that leads here ranks candidates of one enhancer better.",
+            )
 
 
 def _probabilities(report: Report, shown: pd.DataFrame) -> Iterator[Part]:
