@@ -23,7 +23,7 @@ from data_pipeline.durable import write_durably
 from data_pipeline.episodes import Fold, Zone, resolve_fold
 from data_pipeline.errors import UserError
 from data_pipeline.settings import validate
-from data_pipeline.store import ElementTable, Store
+from data_pipeline.store import Store
 from distributed.assembly import build_module
 from distributed.run_folder import (
     ALARMS,
@@ -43,21 +43,22 @@ from evaluation import (
     NO_ENVIRONMENT,
     PAGE,
     EvaluationSettings,
-    PairData,
     Scorer,
     build_report,
     calibrate_on_validation,
     cluster_ids,
     environment_can_rank,
     has_environment,
+    known_predictions,
     render,
-    score_baselines,
+    spread_between_lines,
     training_curves,
     training_findings,
     view_lines,
     write_report,
 )
 from evaluation.page import Figure
+from evaluation.rivals import gene_codes, pair_data, score_rivals
 from model.episode_model import EpisodeModel
 
 CURVES = {
@@ -136,28 +137,6 @@ def predict_groups(
         promoter = store.pairs.promoter[part["row"]]
         predictions.loc[part.index, "cluster"] = cluster_ids(store.promoters.chrom[promoter], promoter)
     return predictions
-
-
-def gene_codes(promoters: ElementTable) -> NDArray[np.int64]:
-    """(Np,) code of each promoter's gene: its identifier, else its symbol; a promoter without either is a gene."""
-    told = zip(promoters.gene_ids, promoters.genes, strict=True)
-    names = [identifier or symbol or f"row {row}" for row, (identifier, symbol) in enumerate(told)]
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
-
-
-def pair_data(store: Store, rows: NDArray[np.int64]) -> PairData:
-    """Pairs `rows` as the baselines see them."""
-    pairs = store.pairs
-    return PairData(
-        labels=pairs.label[rows],
-        distance=pairs.distance[rows].astype(np.float64),
-        enhancer=pairs.enhancer[rows].astype(np.int64),
-        promoter=pairs.promoter[rows].astype(np.int64),
-        line=pairs.line[rows].astype(np.int64),
-        enhancer_packed=store.enhancers.packed(np.arange(len(store.enhancers))),
-        promoter_packed=store.promoters.packed(np.arange(len(store.promoters))),
-        signals=store.signals(rows),
-    )
 
 
 def load_model(checkpoint: Path, store: Store, fold: Fold) -> tuple[EpisodeModel, TrainingState]:
@@ -265,10 +244,11 @@ def evaluate(
         alone = predict_groups(other.model, store, fold, groups, other.settings)
         predictions[f"baseline_{NO_ENVIRONMENT}"] = alone["logit"]
     train_rows = np.concatenate([fold.rows(store, line, "train") for line in fold.train_lines])
-    scores, left_out = score_baselines(pair_data(store, train_rows), pair_data(store, predictions["row"].to_numpy()))
+    scores, left_out = score_rivals(pair_data(store, train_rows), pair_data(store, predictions["row"].to_numpy()))
     for name, values in scores.items():
         predictions[f"baseline_{name}"] = values
-    calibration = calibrate_on_validation(predictions)
+    frozen = calibrate_on_validation(predictions)
+    calibration = dataclasses.replace(frozen, between=spread_between_lines(known_predictions(predictions)))
     bayes = {line: truth["bayes_average_precision"] for line, truth in store.manifest.truth.get("lines", {}).items()}
     learnt = {name.removeprefix("energy/"): float(value) for name, value in model.energy.report().items()}
     context = {"run": str(run), "learnt": learnt, "checkpoint": trained.checkpoint.name, "step": trained.state.step,

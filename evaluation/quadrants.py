@@ -254,9 +254,7 @@ def _counted(figure: str) -> str:
     return f"{figure.removesuffix('_ap')}_groups"
 
 
-def _within_precision(
-    labels: NDArray[np.int8], scores: NDArray[np.float64], owners: NDArray[np.int64] | None
-) -> float:
+def _within_precision(labels: NDArray[np.int8], scores: NDArray[np.float64], owners: NDArray[np.int64] | None) -> float:
     if owners is None or not np.isfinite(scores).all():
         return float("nan")
     return within_precision(labels, scores, owners)

@@ -48,6 +48,7 @@ def provenance(report: Report) -> Iterator[str]:
         f"calibration frozen on the validation line: temperature {calibration.temperature:.3g}, bias "
         f"{calibration.bias:.3g}, threshold {calibration.threshold:.3g} by {calibration.criterion}"
     )
+    yield _between_lines(calibration)
     yield (
         "brackets are 95% intervals: bootstrap over clusters for a line and for pooled rows, t-interval over lines "
         "for macro rows"
@@ -56,6 +57,26 @@ def provenance(report: Report) -> Iterator[str]:
         yield f"{report.unknown_labels:,} pairs without a label were left out"
     for name, reason in report.left_out.items():
         yield f"baseline {name} left out: {reason}"
+
+
+def _between_lines(calibration: Calibration) -> str:
+    """What is known of the calibration on a line it was not fitted to."""
+    between = calibration.between
+    if between is None:
+        return (
+            "how far the calibration is off on other lines is not known: there is one line with both labels and too "
+            "few chromosomes to leave out, so bands of predictions hold the draw of the support alone"
+        )
+    told = (
+        f"on other lines the calibration's intercept is off by a standard deviation of {between.sd:.2g} logits, "
+        f"{between.sd_shifted:.2g} after the shift to the estimated prevalence"
+    )
+    if between.of == "chromosomes":
+        return (
+            f"{told}: of {between.units} chromosomes of the one line with labels, left out in turn, as there is no "
+            "second line; between lines it will be more"
+        )
+    return f"{told}: of {between.units} lines left out in turn"
 
 
 def alarms(report: Report) -> list[str]:
@@ -80,7 +101,9 @@ def tables(report: Report) -> list[Table]:
     eq = []
     if tells_candidates(report):
         eq = [candidates_table(report), *(rival_table(report, part, "eq_") for part in parts)]
-    return [ranking_table(report), threshold_table(report), *(rival_table(report, part) for part in parts), *eq]
+    transfer = [transfer_table(report)] if report.transfer else []
+    leads = [rival_table(report, part) for part in parts]
+    return [ranking_table(report), threshold_table(report), *leads, *eq, *transfer]
 
 
 def ranking_table(report: Report) -> Table:
@@ -108,6 +131,25 @@ def rival_table(report: Report, names: Sequence[str], kind: str = "") -> Table:
     columns = {name: (lambda row, name=name: _rival(row["rivals"].get(name), kind)) for name in names}
     title = "eq average precision" if kind else "Average precision"
     return _table(report, f"{title} of the rivals, and the model's lead over each on the same draws", columns)
+
+
+def transfer_table(report: Report) -> Table:
+    """Lines under a calibration that did not see their labels, plain and shifted to an estimated prevalence."""
+    cells = [
+        [
+            own["line"],
+            own["fitted_to"],
+            f"{own['n']:,.0f}",
+            *(number(own[name]) for name in ("prevalence", "estimated")),
+            *(number(own[f"{name}{kind}"]) for name in ("ece", "brier") for kind in ("", "_shifted")),
+            *(number(own[f"error{kind}"], sign="+") for kind in ("", "_shifted")),
+        ]
+        for own in report.transfer
+    ]
+    columns = ["n", "prev.", "estimated", "ECE", "shifted", "Brier", "shifted ", "intercept off", "shifted  "]
+    title = "Calibration of lines it was not fitted to, plain and shifted to the prevalence estimated without labels"
+    words = ("line", "calibrated on")
+    return Table(title, [*words, *columns], cells, words=words)
 
 
 def rival_names(report: Report) -> list[str]:
