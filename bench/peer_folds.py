@@ -6,11 +6,11 @@
 Trained on GM12878 and HeLa-S3 outside a fold's chromosomes, tested on IMR90 and NHEK within them: an unseen line and
 unseen chromosomes. While one of the two is tested the other chooses the epoch. `model` is the mean logit over the
 seeds, an ensemble; `seed S` is each alone. LightGBM (settings: configs/rivals/lightgbm.yaml) sees the same numbers and
-pairs; `LightGBM base` not the columns of context. TransEPI is quoted: average precision from its supplementary table S3,
-eq from its own prediction files; same pairs and folds, not measured here.
+pairs; `LightGBM base` not the columns of context. TransEPI is quoted: average precision from its supplementary table
+S3, eq from its own prediction files; same pairs and folds, not measured here.
 
-AP is the mean over folds, eq the mean over folds of the eq average precision (evaluation/candidates.py), pooled the AP of
-all folds' pairs by their rank within the fold, within the mean over enhancers. Intervals are percentiles of a paired
+AP is the mean over folds, eq the mean over folds of the eq average precision (evaluation/candidates.py), pooled the AP
+of all folds' pairs by their rank within the fold, within the mean over enhancers. Intervals are percentiles of a paired
 bootstrap that draws chromosomes within folds. Finished runs are not repeated.
 """
 

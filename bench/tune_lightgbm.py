@@ -139,7 +139,8 @@ def write_settings(
     text = StringIO()
     YAML().dump(best.model_dump(), text)
     head = (
-        "# LightGBM, the rival on the same numbers as the model, tuned once on training lines by bench/tune_lightgbm.py:\n"
+        "# LightGBM, the rival on the same numbers as the model, tuned once on training lines by "
+        "bench/tune_lightgbm.py:\n"
         f"# {', '.join(lines)} of store {store.checksum[:12]}, {splits} (line, chromosome fold) left out, "
         f"{len(study.trials)} trials;\n"
         f"# mean average precision {study.best_value:.4f} (trial {study.best_trial.number}; "

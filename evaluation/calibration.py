@@ -84,7 +84,7 @@ class Calibration:
     def band(
         self, logits: ArrayLike, lower: ArrayLike, upper: ArrayLike, offset: ArrayLike
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Probabilities (n,) of `logits` shifted by `offset` (n,), and their band: of the support's draw and between lines.
+        """Probabilities (n,) of `logits` shifted by `offset` (n,), and their band over support draws and lines.
 
         `lower` and `upper` (n,) are the ends over support draws, NaN where one draw says nothing of them. The two
         sources are taken as independent, so their reaches in log-odds add as squares. Without `between` the band is

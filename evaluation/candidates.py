@@ -3,11 +3,10 @@
 In tables of candidates nearly every enhancer has a partner, so the prevalence of its pairs is about 1 / (number of its
 candidates), and a score that knows gene density alone earns average precision. Two figures do not pay for that:
 
-- **eq**: every pair has a weight such that each enhancer has the prevalence of the whole set. With P and N the set's
-  positives and negatives, and P_e and N_e those of enhancer e, a positive weighs 1 and a negative of e weighs
-  (P_e / N_e) (N / P). Enhancers with one class have no prevalence to mend and weigh 0. A score that is constant within
-  enhancers then has the prevalence P / (P + N), whatever it is between them. In words of epidemiology: the
-  negatives are directly standardised to the positives' distribution over enhancers.
+- **eq**: the P_e positives of an enhancer e weigh .1 / P_e each and its N_e negatives .9 / N_e, so that every enhancer
+  counts once and has the prevalence .1, in every line and set alike. A score that is constant within enhancers then has
+  .1, whatever it is between them. An enhancer with one class has the weight of that class alone: one without a partner
+  can still be ranked wrongly. In words of epidemiology it is direct standardisation, with enhancers as strata of one size.
 - **within**: the mean over enhancers (or genes) with both classes of the average precision among their own pairs, each
   enhancer counting once whatever its number of pairs. What lies between enhancers does not enter at all.
 
@@ -22,41 +21,39 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from evaluation.intervals import ClusterDraws
-from evaluation.metrics import average_precision, has_both_classes
+from evaluation.metrics import average_precision
+
+PREVALENCE = 0.1
+"""That every enhancer is weighed to, about that of the tables that people publish on."""
 
 
 def equal_prevalence_weights(labels: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
-    """(n,) weights of pairs that give each group the prevalence of all; 0 in groups of one class.
+    """(n,) weights of pairs that give each group the prevalence `PREVALENCE` and the total 1.
 
     `labels` (n,) are 0/1, `groups` (n,) say whose candidate a pair is (an enhancer of a line); any codes.
     """
     positive = np.asarray(labels) == 1
-    _, group = np.unique(np.asarray(groups), return_inverse=True)
-    positives, negatives = np.bincount(group, weights=positive), np.bincount(group, weights=~positive)
-    both = (positives > 0) & (negatives > 0)
-    odds = np.divide(positives, negatives, out=np.zeros_like(positives), where=both)
-    if not both.any():
-        return np.zeros(positive.shape)
-    of_negatives = odds * (negatives.sum() / positives.sum())
-    return np.where(positive, both.astype(np.float64)[group], of_negatives[group])
+    group, positives, negatives = _counts(labels, groups)
+    # A pair is one of its own class, so no count that is divided by is 0.
+    own = np.where(positive, positives[group], negatives[group])
+    return np.where(positive, PREVALENCE, 1 - PREVALENCE) / own
 
 
 def equal_prevalence_precision(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> float:
-    """The eq average precision of `scores` (n,); arguments as above; NaN where no group has both classes."""
-    weights = equal_prevalence_weights(labels, groups)
-    return average_precision(labels, scores, weights) if weights.any() else float("nan")
+    """The eq average precision of `scores` (n,); arguments as above; NaN for one class."""
+    return average_precision(labels, scores, equal_prevalence_weights(labels, groups))
+
+
+def groups_with_both_classes(labels: ArrayLike, groups: ArrayLike) -> int:
+    """How many of `groups` (n,) hold a 0 and a 1 of `labels` (n,)."""
+    _, positives, negatives = _counts(labels, groups)
+    return int(np.sum((positives > 0) & (negatives > 0)))
 
 
 def within_precision(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> float:
     """Mean of the average precision within each of `groups` (n,) that has both classes; NaN where none has."""
     everything = ClusterDraws(np.zeros(np.size(labels), dtype=np.int64), np.ones((1, 1), dtype=np.uint16))
     return float(within_precision_draws(labels, scores, groups, everything)[0])
-
-
-def groups_with_both_classes(labels: ArrayLike, groups: ArrayLike) -> int:
-    """How many of `groups` (n,) hold a 0 and a 1 of `labels` (n,)."""
-    names = np.asarray(groups)[equal_prevalence_weights(labels, groups) > 0]
-    return int(np.unique(names).size)
 
 
 def within_precision_draws(
@@ -68,8 +65,9 @@ def within_precision_draws(
     costs one running sum over segments.
     """
     result = np.full(draws.counts.shape[1], np.nan)
-    kept = np.flatnonzero(equal_prevalence_weights(labels, groups) > 0)
-    if not (has_both_classes(labels) and kept.size):
+    of_group, positives_of, negatives_of = _counts(labels, groups)
+    kept = np.flatnonzero(((positives_of > 0) & (negatives_of > 0))[of_group])
+    if not kept.size:
         return result
     group, score = np.asarray(groups)[kept], np.asarray(scores, dtype=np.float64)[kept]
     order = np.lexsort((-score, group))
@@ -97,6 +95,16 @@ def within_precision_draws(
         mean = np.divide((importance * precision).sum(axis=0), whole, out=np.zeros_like(whole), where=whole > 0)
         result[block] = np.where(whole > 0, mean, np.nan)
     return result
+
+
+def _counts(
+    labels: ArrayLike, groups: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Code (n,) of each pair's group, and the positives and negatives of each group."""
+    positive = np.asarray(labels) == 1
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    positives, negatives = (np.bincount(group, weights=own, minlength=names.size) for own in (positive, ~positive))
+    return group.astype(np.int64), positives, negatives
 
 
 def _segments(

@@ -2,16 +2,16 @@
 
 The lines are those whose labels may be used: the validation line, and the training lines on the stretches of genome
 held out from training. Each is left out once; temperature and bias are fitted to the pairs of the others, applied to it
-with and without the shift of `prevalence` (its labels unread), and judged: calibration error, Brier score, and the error
-of the intercept delta, the shift in logits that would have set its mean probability right.
+with and without the shift of `prevalence` (its labels unread), and judged: calibration error, Brier score, and the
+error of the intercept delta, the shift in logits that would have set its mean probability right.
 
 From the n deltas comes the spread between lines, sqrt(mean delta^2) sqrt(2 (n - 1) / n). With lines that differ by
 independent intercepts of variance s^2, a fit to n - 1 others errs by s^2 n / (n - 1) and the frozen calibration, which
 is of one line, by 2 s^2: the second root makes the one the other. Assumed: the lines at hand are to each other as a new
-line is to the validation line, all are equally unlike, and the slope transfers. Training lines are known to the model, so
-their spread may be too small. With one line its chromosomes are left out instead, which says less than lines would, and
-is said so; with less than that nothing is known. The test line takes no part: it is judged under the frozen calibration,
-as a prediction would be. Cost: one fit per line.
+line is to the validation line, all are equally unlike, and the slope transfers. Training lines are known to the model,
+so their spread may be too small. With one line its chromosomes are left out instead, which says less than lines would,
+and is said so; with less than that nothing is known. The test line takes no part: it is judged under the frozen
+calibration, as a prediction would be. Cost: one fit per line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The prevalence of a line from its unlabelled scores, and the shift of the logits that it asks for.
 
 Expectation maximisation of Saerens, Latinne & Decaestecker (2002), Neural Computation 14, 21: with probabilities p_i
-that are calibrated at the prevalence pi_0, the prevalence pi of other pairs maximises their likelihood at the fixed point
+that are calibrated at the prevalence pi_0, the prevalence pi of other pairs maximises their likelihood at the fixed
+point
 
     pi = mean_i sigmoid(logit p_i + logit pi - logit pi_0),    and the shift is logit pi - logit pi_0.
 
@@ -20,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
 MOST = 20_000
-"""More scores are replaced by the means of as many bins of equal mass, which moves the estimate by less than its noise."""
+"""More scores are replaced by the means of as many bins of equal mass; the estimate moves by less than its noise."""
 ROUNDS = 10_000
 TOLERANCE = 1e-10
 

@@ -220,9 +220,8 @@ def _candidates_of(group: pd.DataFrame, column: str) -> NDArray[np.int64] | None
 
 
 def _equal_weights(labels: NDArray[np.int8], enhancers: NDArray[np.int64] | None) -> NDArray[np.float64] | None:
-    """(n,) weights of the eq average precision; None where no enhancer has both classes."""
-    weights = None if enhancers is None else equal_prevalence_weights(labels, enhancers)
-    return weights if weights is not None and weights.any() else None
+    """(n,) weights of the eq average precision; None where predictions do not say whose candidates pairs are."""
+    return None if enhancers is None else equal_prevalence_weights(labels, enhancers)
 
 
 def _weighted(

@@ -173,14 +173,16 @@ def _ranking(report: Report, shown: pd.DataFrame) -> Iterator[Part]:
     if tells_candidates(report):
         yield replace(
             candidates_table(report),
-            reads="Where nearly every enhancer has a partner, prevalence is about 1 / (number of candidates), and a score "
-            "that knows gene density earns average precision. eq AP weighs every enhancer to the same prevalence; within "
-            "is the mean over enhancers (genes) with both labels of the average precision among their own pairs.",
+            reads="Where nearly every enhancer has a partner, prevalence is about 1 / (number of candidates), and a "
+            "score that knows gene density earns average precision. eq AP weighs every enhancer to the same "
+            "prevalence; within is the mean over enhancers (genes) with both labels of the average precision among "
+            "their own pairs.",
         )
         if names:
             yield replace(
                 rival_table(report, names, "eq_"),
-                reads="As above, by eq average precision: a rival that leads here ranks candidates of one enhancer better.",
+                reads="As above, by eq average precision: a rival that leads here ranks the candidates of an enhancer "
+                "better.",
             )
 
 

@@ -27,7 +27,7 @@ class ShiftedTables:
     """Tables of scores, gone through once as they come and once more with shifted probabilities."""
 
     def __init__(self, calibration: FrozenCalibration | None, work: Path) -> None:
-        """`work` is an existing folder; raises `UserError` where the model cannot say what its probabilities presume."""
+        """`work` is an existing folder; raises `UserError` where the model does not say what its prevalence was."""
         if calibration is None or calibration.prevalence is None:
             raise UserError(
                 "probabilities cannot be shifted: the model has no calibration that records its prevalence; run "

@@ -134,7 +134,7 @@ def test_boosting_finds_a_planted_signal_with_missing_values():
     [
         (distance_only, {"distance": np.full(300, np.nan, np.float32)}, "known distance"),
         (kmer_logistic, {"enhancer_packed": EMPTY}, "no sequences"),
-        (signal_boosting, {"signals": np.empty((300, 0), np.float32)}, "no signals"),
+        (signal_boosting, {"signals": np.empty((300, 0), np.float32), "signal_names": ()}, "no signals"),
         (signal_boosting, {"signals": np.full((300, 3), np.nan, np.float32)}, "has signals"),
     ],
 )
