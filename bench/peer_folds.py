@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,7 +47,7 @@ from evaluation import (
     interval,
     within_precision,
 )
-from evaluation.rivals import RIVALS, gene_codes, pair_data, signal_boosting, without_context
+from evaluation.rivals import RIVALS, NotApplicable, gene_codes, pair_data, signal_boosting, without_context
 
 FOLDS = (
     ("chr1", "chr10", "chr15", "chr21"),
@@ -59,7 +60,7 @@ LINES = {"IMR90": "NHEK", "NHEK": "IMR90"}
 """Test line -> the line that chooses the epoch meanwhile."""
 TRANSEPI = {"IMR90": {"ap": 0.583, "eq": 0.574}, "NHEK": {"ap": 0.440, "eq": 0.328}}
 MODEL, BOOSTED, BASE = "model", "LightGBM", "LightGBM base"
-UNTRAINED = ("ABC", "activity x distance", "nearest gene", "within 100 kb", "distance")
+SIMPLE = ("ABC", "activity x distance", "nearest gene", "within 100 kb", "distance")
 """Rivals beside the trees, by their names in the registry; `distance` is fitted, to one number."""
 SEED = "seed "
 
@@ -92,14 +93,17 @@ def model_logits(store: Path, runs: Path, line: str, fold: int, seed: int, overr
 
 
 def rival_scores(store: Store, fold: Fold) -> dict[str, NDArray[np.float64]]:
-    """Scores of the test pairs by LightGBM on all numbers and on those of the pairs themselves, and simpler rivals."""
+    """Scores of the test pairs by LightGBM on all numbers and on those of the pairs themselves, and what of the simple rivals applies."""
     train_rows = np.concatenate([fold.rows(store, own, "train") for own in fold.train_lines])
     known, asked = pair_data(store, train_rows), pair_data(store, fold.rows(store, fold.test_line, "test"))
     scores = {BOOSTED: signal_boosting(known, asked)}
     bare = without_context(asked)
     same = bare.signal_names == asked.signal_names
     scores[BASE] = scores[BOOSTED] if same else signal_boosting(without_context(known), bare)
-    return scores | {name: RIVALS[name](known, asked) for name in UNTRAINED}
+    for name in SIMPLE:
+        with suppress(NotApplicable):
+            scores[name] = RIVALS[name](known, asked)
+    return scores
 
 
 def fold_scores(store: Path, runs: Path, line: str, fold: int, seeds: int, overrides: list[str]) -> pd.DataFrame:
@@ -176,7 +180,7 @@ def figures(scores: pd.DataFrame, draws: int = 1000) -> dict[str, Any]:
             own[f"{measure}_interval"] = interval(in_draws[measure, name], drawn[0])
         result["scores"][name] = own
     if MODEL in names:
-        for rival in (BOOSTED, BASE, "ABC"):
+        for rival in [own for own in (BOOSTED, BASE, "ABC") if own in names]:
             result["model_minus"][rival] = {
                 measure: {
                     "difference": result["scores"][MODEL][measure] - result["scores"][rival][measure],

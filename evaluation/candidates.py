@@ -6,7 +6,7 @@ candidates), and a score that knows gene density alone earns average precision. 
 - **eq**: the P_e positives of an enhancer e weigh .1 / P_e each and its N_e negatives .9 / N_e, so that every enhancer
   counts once and has the prevalence .1, in every line and set alike. A score that is constant within enhancers then has
   .1, whatever it is between them. An enhancer with one class has the weight of that class alone: one without a partner
-  can still be ranked wrongly. In words of epidemiology it is direct standardisation, with enhancers as strata of one size.
+  can still be ranked wrongly. It is the direct standardisation of epidemiology, with enhancers as strata of one size.
 - **within**: the mean over enhancers (or genes) with both classes of the average precision among their own pairs, each
   enhancer counting once whatever its number of pairs. What lies between enhancers does not enter at all.
 
@@ -97,9 +97,7 @@ def within_precision_draws(
     return result
 
 
-def _counts(
-    labels: ArrayLike, groups: ArrayLike
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+def _counts(labels: ArrayLike, groups: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Code (n,) of each pair's group, and the positives and negatives of each group."""
     positive = np.asarray(labels) == 1
     names, group = np.unique(np.asarray(groups), return_inverse=True)
