@@ -1,39 +1,53 @@
-"""Signals-only model on the genome-wide pairs of the peers, with their chromosome folds, beside gradient boosting.
+"""Signals-only model on the genome-wide pairs of the peers, with their chromosome folds, beside rivals tuned as well.
 
-    python bench/peer_folds.py --store stores/real_signals --out bench/results/peer_folds.json    # 10 runs
+    python bench/peer_folds.py --store stores/real_signals --seeds 3 --out bench/results/peer_folds.json  # 30 runs
+    python bench/peer_folds.py --store stores/real_signals --rivals-only                                  # trains none
 
 Trained on GM12878 and HeLa-S3 outside a fold's chromosomes, tested on IMR90 and NHEK within them: an unseen line and
-unseen chromosomes. While one of the two is tested the other chooses the epoch. Gradient boosting sees the same signals,
-distance and pairs. TransEPI's figures are quoted from its supplementary table S3 (same pairs and folds); they were not
-measured here. Intervals are cluster-bootstrap percentiles over chromosomes, differences use the same draws.
+unseen chromosomes. While one of the two is tested the other chooses the epoch. `model` is the mean logit over the
+seeds, an ensemble; `seed S` is each alone. LightGBM (settings: configs/rivals/lightgbm.yaml) sees the same numbers and
+pairs; `LightGBM base` not the columns of context. TransEPI is quoted: average precision from its supplementary table
+S3, eq from its own prediction files; same pairs and folds, not measured here.
+
+AP is the mean over folds, eq the mean over folds of the eq average precision (evaluation/candidates.py), pooled the AP
+of all folds' pairs by their rank within the fold, within the mean over enhancers. Intervals are percentiles of a paired
+bootstrap that draws chromosomes within folds. Finished runs are not repeated.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from data_pipeline.episodes import Fold, resolve_fold
 from data_pipeline.errors import command_line
 from data_pipeline.settings import load
-from distributed.fold_evaluation import Group, open_run, pair_data, predict_groups
+from data_pipeline.store import Store
+from distributed.fold_evaluation import Group, open_run, predict_groups
 from distributed.fold_training import train
 from distributed.settings import RunSettings
 from evaluation import (
+    ClusterDraws,
     average_precision,
     average_precision_draws,
-    cluster_ids,
     draw_clusters,
+    equal_prevalence_precision,
+    equal_prevalence_weights,
     interval,
-    paired_difference,
-    score_baselines,
+    within_precision,
 )
+from evaluation.rivals import RIVALS, NotApplicable, gene_codes, pair_data, signal_boosting, without_context
 
 FOLDS = (
     ("chr1", "chr10", "chr15", "chr21"),
@@ -44,60 +58,152 @@ FOLDS = (
 )
 LINES = {"IMR90": "NHEK", "NHEK": "IMR90"}
 """Test line -> the line that chooses the epoch meanwhile."""
-TRANSEPI = {"IMR90": 0.583, "NHEK": 0.440}
+TRANSEPI = {"IMR90": {"ap": 0.583, "eq": 0.574}, "NHEK": {"ap": 0.440, "eq": 0.328}}
+MODEL, BOOSTED, BASE = "model", "LightGBM", "LightGBM base"
+SIMPLE = ("ABC", "activity x distance", "nearest gene", "within 100 kb", "distance")
+"""Rivals beside the trees, by their names in the registry; `distance` is fitted, to one number."""
+SEED = "seed "
+
+Measure = Callable[[pd.DataFrame, str], float]
+Draws = Callable[[pd.DataFrame, str, ClusterDraws], NDArray[np.float64]]
 
 
-def fold_scores(store: Path, runs: Path, line: str, fold: int, overrides: list[str]) -> pd.DataFrame:
-    """Train (or find trained) one fold; its test pairs with label, fold, promoter cluster and scores."""
+def settings_of(line: str, fold: int, seed: int, overrides: list[str]) -> RunSettings:
+    """Settings of the run that is tested on `line` within the chromosomes of `fold`."""
     options = {
         "fold.test_line": line,
         "fold.valid_line": LINES[line],
         "fold.train_lines": ["GM12878", "HeLa-S3"],
         "fold.test_regions": list(FOLDS[fold]),
         "fold.valid_fraction": 0,
+        "train.seed": seed,
     }
-    settings = load(RunSettings, ["configs/train/signals.yaml"], overrides, options)
-    name = f"{line}-fold{fold + 1}"
+    return load(RunSettings, ["configs/train/signals.yaml"], overrides, options)
+
+
+def model_logits(store: Path, runs: Path, line: str, fold: int, seed: int, overrides: list[str]) -> pd.DataFrame:
+    """Train (or find trained) one seed of one fold; its test pairs in the fold's order with `logit`."""
+    # Seed 0 has the name that runs had when there was one seed, so that finished ones are still found.
+    name = f"{line}-fold{fold + 1}" + (f"-seed{seed}" if seed else "")
+    settings = settings_of(line, fold, seed, overrides)
     trained = open_run(train(settings, store, runs, name, resume=(runs / name).exists()))
     rows = trained.fold.rows(trained.store, line, "test")
     group = Group(line, "test", "unseen_line/unseen_chrom", rows)
-    scored = predict_groups(trained.model, trained.store, trained.fold, [group], trained.settings)
-    train_rows = np.concatenate([trained.fold.rows(trained.store, own, "train") for own in trained.fold.train_lines])
-    rivals, _ = score_baselines(pair_data(trained.store, train_rows), pair_data(trained.store, rows))
-    promoters = trained.store.promoters
-    promoter = trained.store.pairs.promoter[rows]
-    return scored[["line", "label", "logit", "u"]].assign(
-        fold=fold + 1,
-        cluster=cluster_ids(promoters.chrom[promoter], promoter),
-        chrom=promoters.chrom[promoter],
-        boosting=rivals["boosting"],
-        distance=rivals["distance"],
-    )
+    return predict_groups(trained.model, trained.store, trained.fold, [group], trained.settings)
 
 
-def figures(scores: pd.DataFrame) -> dict[str, Any]:
-    """Average precision of each score: mean over folds, and over all folds' pairs with intervals."""
-    labels, draws = scores["label"].to_numpy(), draw_clusters(scores["chrom"].to_numpy())
-    result: dict[str, Any] = {"pairs": len(scores), "prevalence": float(labels.mean())}
-    for name in ("logit", "boosting", "distance"):
-        folds = [
-            average_precision(part["label"].to_numpy(), part[name].to_numpy()) for _, part in scores.groupby("fold")
-        ]
-        ranks = scores.groupby("fold")[name].rank(pct=True).to_numpy()
-        result[name] = {
-            "mean_over_folds": float(np.mean(folds)),
-            "folds": [float(value) for value in folds],
-            "pooled_ranks": average_precision(labels, ranks),
-            "interval": interval(average_precision_draws(labels, ranks, draws), draws),
+def rival_scores(store: Store, fold: Fold) -> dict[str, NDArray[np.float64]]:
+    """Scores of the test pairs by LightGBM, on all numbers and on those of the pairs alone, and simple rivals that apply."""
+    train_rows = np.concatenate([fold.rows(store, own, "train") for own in fold.train_lines])
+    known, asked = pair_data(store, train_rows), pair_data(store, fold.rows(store, fold.test_line, "test"))
+    scores = {BOOSTED: signal_boosting(known, asked)}
+    bare = without_context(asked)
+    same = bare.signal_names == asked.signal_names
+    scores[BASE] = scores[BOOSTED] if same else signal_boosting(without_context(known), bare)
+    for name in SIMPLE:
+        with suppress(NotApplicable):
+            scores[name] = RIVALS[name](known, asked)
+    return scores
+
+
+def fold_scores(store: Path, runs: Path, line: str, fold: int, seeds: int, overrides: list[str]) -> pd.DataFrame:
+    """The test pairs of one fold with label, enhancer, gene, chromosome and a column per score; 0 seeds: no model."""
+    opened = Store.open(store)
+    resolved = resolve_fold(opened, settings_of(line, fold, 0, overrides).fold)
+    rows = resolved.rows(opened, line, "test")
+    promoter = opened.pairs.promoter[rows]
+    pairs = pd.DataFrame(
+        {
+            "fold": fold + 1,
+            "label": opened.pairs.label[rows],
+            "enhancer": opened.pairs.enhancer[rows],
+            "gene": gene_codes(opened.promoters)[promoter],
+            "chrom": opened.promoters.chrom[promoter],
         }
-        scores = scores.assign(**{f"rank_{name}": ranks})
-    own, rival = scores["rank_logit"].to_numpy(), scores["rank_boosting"].to_numpy()
-    difference = paired_difference(labels, own, rival, draws)
-    result["over_boosting"] = {
-        "difference": result["logit"]["pooled_ranks"] - result["boosting"]["pooled_ranks"],
-        "interval": interval(difference, draws),
+    )
+    own = {
+        f"{SEED}{seed}": model_logits(store, runs, line, fold, seed, overrides)["logit"].to_numpy(np.float64)
+        for seed in range(seeds)
     }
+    ensemble = {MODEL: np.mean(list(own.values()), axis=0)} if own else {}
+    scored = pairs.assign(**ensemble, **own, **rival_scores(opened, resolved))
+    return scored[scored["label"] >= 0].reset_index(drop=True)
+
+
+def precision_of(part: pd.DataFrame, name: str) -> float:
+    """Average precision of score `name` in one fold."""
+    return average_precision(part["label"].to_numpy(), part[name].to_numpy())
+
+
+def equal_precision_of(part: pd.DataFrame, name: str) -> float:
+    """The eq average precision of score `name` in one fold."""
+    return equal_prevalence_precision(part["label"].to_numpy(), part[name].to_numpy(), part["enhancer"].to_numpy())
+
+
+def precision_draws_of(part: pd.DataFrame, name: str, draws: ClusterDraws, equal: bool = False) -> NDArray[np.float64]:
+    """(draws,) average precision of score `name` in one fold, plain or eq."""
+    labels = part["label"].to_numpy()
+    weights = equal_prevalence_weights(labels, part["enhancer"].to_numpy()) if equal else None
+    return average_precision_draws(labels, part[name].to_numpy(), draws, weights)
+
+
+MEASURES: dict[str, tuple[Measure, Draws]] = {
+    "ap": (precision_of, precision_draws_of),
+    "eq": (equal_precision_of, partial(precision_draws_of, equal=True)),
+}
+"""Mean over folds of a measure of a fold, and the same in bootstrap draws."""
+
+
+def figures(scores: pd.DataFrame, draws: int = 1000) -> dict[str, Any]:
+    """All figures of one test line from `fold_scores` of its folds."""
+    labels = scores["label"].to_numpy()
+    fixed = {"fold", "label", "enhancer", "gene", "chrom"}
+    names = [str(name) for name in scores if name not in fixed]
+    folds = [part for _, part in scores.groupby("fold")]
+    # Chromosomes lie in one fold each, and are drawn within it: a draw then has all folds.
+    drawn = [draw_clusters(part["chrom"].to_numpy(), draws, seed) for seed, part in enumerate(folds)]
+    result: dict[str, Any] = {"pairs": len(scores), "prevalence": float(labels.mean()), "scores": {}, "model_minus": {}}
+    in_draws: dict[tuple[str, str], NDArray[np.float64]] = {}
+    for name in names:
+        ranks = scores.groupby("fold")[name].rank(pct=True).to_numpy()
+        own: dict[str, Any] = {
+            "pooled": average_precision(labels, ranks),
+            "within_enhancer": within_precision(labels, ranks, scores["enhancer"].to_numpy()),
+            "within_gene": within_precision(labels, ranks, scores["gene"].to_numpy()),
+        }
+        for measure, (of_fold, draws_of_fold) in MEASURES.items():
+            values = [of_fold(part, name) for part in folds]
+            in_draws[measure, name] = np.mean(
+                [draws_of_fold(part, name, own_draws) for part, own_draws in zip(folds, drawn, strict=True)], axis=0
+            )
+            own |= {measure: float(np.mean(values)), f"{measure}_folds": values}
+            own[f"{measure}_interval"] = interval(in_draws[measure, name], drawn[0])
+        result["scores"][name] = own
+    if MODEL in names:
+        for rival in [own for own in (BOOSTED, BASE, "ABC") if own in names]:
+            result["model_minus"][rival] = {
+                measure: {
+                    "difference": result["scores"][MODEL][measure] - result["scores"][rival][measure],
+                    "interval": interval(in_draws[measure, MODEL] - in_draws[measure, rival], drawn[0]),
+                }
+                for measure in MEASURES
+            }
     return result
+
+
+def rows_of(line: str, found: dict[str, Any]) -> list[list[str]]:
+    """Rows of the printed table: one per score, then TransEPI's."""
+    rows = []
+    for name, own in found["scores"].items():
+        lead = found["model_minus"].get(name, {})
+        leads = [f"{lead[own]['difference']:+.3f} [{', '.join(f'{end:+.3f}' for end in lead[own]['interval'])}]"
+                 if own in lead else "" for own in MEASURES]  # fmt: skip
+        values = [own["ap"], own["pooled"], own["eq"], own["within_enhancer"], own["within_gene"]]
+        rows.append([line, name, *(f"{value:.3f}" for value in values), *leads])
+    quoted = TRANSEPI.get(line)
+    if quoted:
+        rows.append([line, "TransEPI (quoted)", f"{quoted['ap']:.3f}", "", f"{quoted['eq']:.3f}", "", "", "", ""])
+    return rows
 
 
 def main(
@@ -106,35 +212,23 @@ def main(
     runs: Annotated[Path, typer.Option(help="Folder of the runs; finished ones are not repeated.")] = Path(
         "runs/peers"
     ),
+    seeds: Annotated[int, typer.Option(help="Seeds per fold, 0, 1, ...; their mean logit is the model.", min=1)] = 1,
+    rivals_only: Annotated[bool, typer.Option("--rivals-only", help="Train nothing; the rivals' figures.")] = False,
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value.")] = None,
 ) -> None:
-    """Train the ten folds and print average precision beside the rivals'."""
-    results, table = {}, Table(title="Average precision, unseen line and unseen chromosomes", title_justify="left")
-    for name in (
-        "test line",
-        "pairs",
-        "prevalence",
-        "prism-epi",
-        "boosting",
-        "difference",
-        "distance",
-        "TransEPI (quoted)",
-    ):
+    """Train the folds and print average precision, plain and eq, beside the rivals'."""
+    asked = 0 if rivals_only else seeds
+    results = {}
+    table = Table(title="Unseen line and unseen chromosomes; AP and eq are means over folds", title_justify="left")
+    for name in ("test line", "score", "AP", "pooled", "eq", "within enhancer", "within gene", "model: AP", "eq "):
         table.add_column(name)
     for line in LINES:
-        parts = [fold_scores(store, runs, line, fold, overrides or []) for fold in range(len(FOLDS))]
-        found = results[line] = figures(pd.concat(parts, ignore_index=True))
-        low, high = found["over_boosting"]["interval"]
-        table.add_row(
-            line,
-            f"{found['pairs']:,}",
-            f"{found['prevalence']:.3f}",
-            *(f"{found[name]['mean_over_folds']:.3f}" for name in ("logit", "boosting")),
-            f"{found['over_boosting']['difference']:+.3f} [{low:+.3f}, {high:+.3f}]",
-            f"{found['distance']['mean_over_folds']:.3f}",
-            f"{TRANSEPI[line]:.3f}",
-        )
-    Console(width=120).print(table)
+        parts = [fold_scores(store, runs, line, fold, asked, overrides or []) for fold in range(len(FOLDS))]
+        results[line] = figures(pd.concat(parts, ignore_index=True)) | {"transepi_quoted": TRANSEPI[line]}
+        for row in rows_of(line, results[line]):
+            table.add_row(*row)
+        table.add_section()
+    Console(width=150).print(table)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

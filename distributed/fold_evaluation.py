@@ -43,21 +43,22 @@ from evaluation import (
     NO_ENVIRONMENT,
     PAGE,
     EvaluationSettings,
-    PairData,
     Scorer,
     build_report,
     calibrate_on_validation,
     cluster_ids,
     environment_can_rank,
     has_environment,
+    known_predictions,
     render,
-    score_baselines,
+    spread_between_lines,
     training_curves,
     training_findings,
     view_lines,
     write_report,
 )
 from evaluation.page import Figure
+from evaluation.rivals import gene_codes, pair_data, score_rivals
 from model.episode_model import EpisodeModel
 
 CURVES = {
@@ -105,7 +106,7 @@ def predict_groups(
     model: EpisodeModel, store: Store, fold: Fold, groups: list[Group], settings: RunSettings
 ) -> pd.DataFrame:
     """One row per pair: what `quadrants` needs, a logit per support draw, and `alike` as in `LineScores`."""
-    parts = []
+    parts, genes = [], gene_codes(store.promoters)
     with tqdm(desc="score pairs", unit="pair") as bar:
         scorer = Scorer(model, store, settings.support_in_use, settings.scoring, bar.update)
         for group in groups:
@@ -119,6 +120,9 @@ def predict_groups(
                         "line": group.line,
                         "role": group.role,
                         "quadrant": group.quadrant,
+                        "enhancer": store.pairs.enhancer[group.rows],
+                        "promoter": store.pairs.promoter[group.rows],
+                        "gene": genes[store.pairs.promoter[group.rows]],
                         "label": store.pairs.label[group.rows],
                         "logit": scores.logits.mean(axis=1),
                         "u": scores.neutral,
@@ -133,21 +137,6 @@ def predict_groups(
         promoter = store.pairs.promoter[part["row"]]
         predictions.loc[part.index, "cluster"] = cluster_ids(store.promoters.chrom[promoter], promoter)
     return predictions
-
-
-def pair_data(store: Store, rows: NDArray[np.int64]) -> PairData:
-    """Pairs `rows` as the baselines see them."""
-    pairs = store.pairs
-    return PairData(
-        labels=pairs.label[rows],
-        distance=pairs.distance[rows].astype(np.float64),
-        enhancer=pairs.enhancer[rows].astype(np.int64),
-        promoter=pairs.promoter[rows].astype(np.int64),
-        line=pairs.line[rows].astype(np.int64),
-        enhancer_packed=store.enhancers.packed(np.arange(len(store.enhancers))),
-        promoter_packed=store.promoters.packed(np.arange(len(store.promoters))),
-        signals=store.signals(rows),
-    )
 
 
 def load_model(checkpoint: Path, store: Store, fold: Fold) -> tuple[EpisodeModel, TrainingState]:
@@ -255,10 +244,11 @@ def evaluate(
         alone = predict_groups(other.model, store, fold, groups, other.settings)
         predictions[f"baseline_{NO_ENVIRONMENT}"] = alone["logit"]
     train_rows = np.concatenate([fold.rows(store, line, "train") for line in fold.train_lines])
-    scores, left_out = score_baselines(pair_data(store, train_rows), pair_data(store, predictions["row"].to_numpy()))
+    scores, left_out = score_rivals(pair_data(store, train_rows), pair_data(store, predictions["row"].to_numpy()))
     for name, values in scores.items():
         predictions[f"baseline_{name}"] = values
-    calibration = calibrate_on_validation(predictions)
+    frozen = calibrate_on_validation(predictions)
+    calibration = dataclasses.replace(frozen, between=spread_between_lines(known_predictions(predictions)))
     bayes = {line: truth["bayes_average_precision"] for line, truth in store.manifest.truth.get("lines", {}).items()}
     learnt = {name.removeprefix("energy/"): float(value) for name, value in model.energy.report().items()}
     context = {"run": str(run), "learnt": learnt, "checkpoint": trained.checkpoint.name, "step": trained.state.step,

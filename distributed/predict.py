@@ -49,6 +49,10 @@ def main(
     ] = 0,
     seed: Annotated[int, typer.Option(help="Chooses the supports.")] = 0,
     explain: Annotated[bool, typer.Option("--explain", help="Also what adds up to each logit.")] = False,
+    prevalence_shift: Annotated[
+        bool,
+        typer.Option("--prevalence-shift", help="Shift probabilities to the prevalence that the scores suggest."),
+    ] = False,
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
     workers: Annotated[int, typer.Option(help="Ray tasks at a time; 0: one per GPU or CPU.", min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out.")] = False,
@@ -95,6 +99,7 @@ def main(
     )
 
     options = {"draws": draws, "support": support, "seed": seed, "explain": explain}
+    options |= {"prevalence_shift": prevalence_shift}
     settings = validate(PredictionSettings, options, "options")
     console, lines = Console(), line or []
     description = None

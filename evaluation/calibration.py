@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
 
@@ -27,6 +28,9 @@ Binning = Literal["width", "mass"]
 MAX_TEMPERATURE = 50.0
 """T is sought in [1/50, 50]: a bound is met only where the logits separate the classes or carry nothing."""
 
+BAND_LEVEL = 0.8
+"""Probability with which the error of a new line lies inside the between-line part of a band."""
+
 
 class CalibrationSettings(Settings):
     """How validation pairs are turned into a calibration."""
@@ -38,6 +42,25 @@ class CalibrationSettings(Settings):
 
 
 @dataclass(frozen=True)
+class BetweenLines:
+    """How far a calibration of one line is off, in the large, on another line; learnt by `line_transfer`."""
+
+    units: int
+    """Lines (chromosomes) that were left out, one at a time."""
+    of: Literal["lines", "chromosomes"]
+    """What was left out; chromosomes of one line, where there is one line only, say less than lines would."""
+    sd: float
+    """Standard deviation of the intercept's error, in logits."""
+    sd_shifted: float
+    """The same after the shift of `prevalence.estimate_shift`."""
+
+    def half_width(self, shifted: bool, level: float = BAND_LEVEL) -> float:
+        """Half the width, in logits, of the interval that holds the error of a new line with probability `level`."""
+        sd = self.sd_shifted if shifted else self.sd
+        return float(stats.t.ppf((1 + level) / 2, self.units - 1) * sd)
+
+
+@dataclass(frozen=True)
 class Calibration:
     """A frozen map from logits to probabilities, and the threshold on these probabilities."""
 
@@ -45,10 +68,33 @@ class Calibration:
     bias: float = 0.0
     threshold: float = 0.5
     criterion: Criterion = "mcc"
+    prevalence: float | None = None
+    """Of the pairs it was fitted to, the prevalence that its probabilities presume; None: not recorded."""
+    between: BetweenLines | None = None
+    """How far it is off on other lines; None: nothing is known."""
 
     def apply(self, logits: ArrayLike) -> NDArray[np.float64]:
         """P(interaction) of `logits` (any shape): sigmoid(logit / T + bias)."""
-        return expit(np.asarray(logits, dtype=np.float64) / self.temperature + self.bias)
+        return expit(self.scaled(logits))
+
+    def scaled(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Calibrated log-odds of `logits` (any shape): logit / T + bias."""
+        return np.asarray(logits, dtype=np.float64) / self.temperature + self.bias
+
+    def band(
+        self, logits: ArrayLike, lower: ArrayLike, upper: ArrayLike, offset: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Probabilities (n,) of `logits` shifted by `offset` (n,), and their band over support draws and lines.
+
+        `lower` and `upper` (n,) are the ends over support draws, NaN where one draw says nothing of them. The two
+        sources are taken as independent, so their reaches in log-odds add as squares. Without `between` the band is
+        that of the support alone.
+        """
+        middle = self.scaled(logits)
+        shifted = middle + np.asarray(offset, dtype=np.float64)
+        lines = self.between.half_width(shifted=True) if self.between else 0.0
+        down, up = (np.nan_to_num(np.abs(middle - self.scaled(end))) for end in (lower, upper))
+        return expit(shifted), expit(shifted - np.hypot(down, lines)), expit(shifted + np.hypot(up, lines))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain content for JSON."""
@@ -58,16 +104,19 @@ class Calibration:
     def from_dict(cls, content: Mapping[str, Any]) -> Calibration:
         """The inverse of `to_dict`; raises `UserError` where `content` is not a calibration."""
         names = [field.name for field in fields(cls)]
-        if set(content) != set(names):
+        needed = [field.name for field in fields(cls) if field.name not in ("prevalence", "between")]
+        if not set(needed) <= set(content) <= set(names):
             raise UserError(
-                f"calibration must hold exactly the keys {', '.join(names)}, but holds {', '.join(content)}"
+                f"calibration must hold the keys {', '.join(needed)}, and of others only prevalence and between, "
+                f"but holds {', '.join(content)}"
             )
         if content["temperature"] <= 0 or content["criterion"] not in get_args(Criterion):
             raise UserError(
                 f"calibration needs a temperature above 0 and a criterion of {', '.join(get_args(Criterion))}, "
                 f"but has {content['temperature']} and '{content['criterion']}'"
             )
-        return cls(**content)
+        between = content.get("between")
+        return cls(**{**content, "between": BetweenLines(**between) if between else None})
 
 
 def negative_log_likelihood(labels: ArrayLike, logits: ArrayLike) -> float:
@@ -121,7 +170,8 @@ def fit_calibration(labels: ArrayLike, logits: ArrayLike, settings: CalibrationS
     temperature, bias = fit_platt(labels, logits) if settings.bias else (fit_temperature(labels, logits), 0.0)
     scaled = Calibration(temperature, bias)
     threshold = choose_threshold(labels, scaled.apply(logits), settings.criterion)
-    return Calibration(temperature, bias, threshold, settings.criterion)
+    prevalence = float(np.mean(np.asarray(labels) == 1))
+    return Calibration(temperature, bias, threshold, settings.criterion, prevalence)
 
 
 Counts = NDArray[np.float64]
@@ -165,6 +215,12 @@ def choose_threshold(labels: ArrayLike, probabilities: ArrayLike, criterion: Cri
     middle = (p[best] + p[best + 1]) / 2
     # between neighbouring floats the middle may round down onto the value that must stay out
     return float(middle if middle > p[best + 1] else p[best])
+
+
+def brier_score(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean of (p - y)^2 (Brier 1950) of `probabilities` (n,) and `labels` (n,) 0/1; NaN without pairs."""
+    error = np.asarray(probabilities, dtype=np.float64) - np.asarray(labels, dtype=np.float64)
+    return float(np.mean(error**2)) if error.size else float("nan")
 
 
 def expected_calibration_error(

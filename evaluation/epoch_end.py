@@ -17,6 +17,7 @@ from scipy.special import expit, logit
 from data_pipeline.episodes import Fold
 from data_pipeline.store import Store
 from evaluation.calibration import expected_calibration_error, fit_calibration
+from evaluation.candidates import equal_prevalence_precision, within_precision
 from evaluation.leakage import read_line
 from evaluation.line_views import with_invariants
 from evaluation.metrics import average_precision, has_both_classes, ranking_metrics, threshold_metrics
@@ -54,9 +55,15 @@ def gain_under_one_support(
 
 
 def validation_figures(
-    labels: NDArray[Any], logits: NDArray[Any], neutral: NDArray[Any], ranks: bool
+    labels: NDArray[Any],
+    logits: NDArray[Any],
+    neutral: NDArray[Any],
+    ranks: bool,
+    enhancers: NDArray[Any] | None = None,
 ) -> dict[str, float]:
     """Figures of one line's pairs: labels (n,) 0/1, logits (n,) and U_I (n,); `ranks` as `environment_can_rank`.
+
+    `enhancers` (n,) say whose candidate a pair is; without them two figures are left out.
 
     Threshold metrics are at the threshold chosen on these very pairs (R108), which is the one evaluation freezes.
     """
@@ -69,6 +76,9 @@ def validation_figures(
         CALIBRATION_ERROR: expected_calibration_error(labels, expit(logits)),
         "valid/neutral_average_precision": average_precision(labels, neutral),
     }
+    if enhancers is not None:
+        figures["valid/eq_average_precision"] = equal_prevalence_precision(labels, logits, enhancers)
+        figures["valid/within_enhancer_precision"] = within_precision(labels, logits, enhancers)
     gain = found["ap"] - figures["valid/neutral_average_precision"]
     figures["valid/environment_gain" if ranks else "valid/environment_gain_of_one_channel"] = gain
     if has_both_classes(labels):
@@ -94,7 +104,7 @@ def epoch_figures(
     scores = scorer.score_line(rows, pool, settings.scoring.support_draws, 0, share)
     labels, logits = store.pairs.label[rows], scores.logits.mean(axis=1)
     ranks = environment_can_rank(model)
-    figures = validation_figures(labels, logits, scores.neutral, ranks)
+    figures = validation_figures(labels, logits, scores.neutral, ranks, store.pairs.enhancer[rows])
     if not ranks:
         gain = gain_under_one_support(labels, scores.logits[:, 0], scores.neutral, scores.alike)
         figures["valid/environment_gain_of_one_channel"] = gain

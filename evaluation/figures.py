@@ -17,6 +17,7 @@ from scipy.special import expit, logit
 from sklearn.metrics import precision_recall_curve
 
 from evaluation.calibration import Calibration, reliability
+from evaluation.line_transfer import JudgedLine
 from evaluation.metrics import average_precision, has_both_classes
 from evaluation.page import BLUE, GREY, RIVAL_COLOURS, UNIT, Figure, Plot, drawing, plain, rival_style
 from evaluation.quadrants import QUADRANTS, ROLES, Row, rivals
@@ -98,6 +99,30 @@ def reliability_diagram(predictions: pd.DataFrame, calibration: Calibration, bin
         reads="On the grey diagonal a probability is what it says. Blue points below it promise too much, points above "
         "it too little; the distance from orange to blue is what the calibration on the validation line mended.",
         alt="Observed frequency of interaction against predicted probability, before and after calibration.",
+    )
+
+
+def left_out_reliability(judged: Sequence[JudgedLine], bins: int = 15) -> Figure:
+    """Observed frequency against mean probability of lines under a calibration that did not see their labels."""
+    panels = []
+    for own in judged:
+        panel = drawing("predicted probability", "observed frequency", xaxis=UNIT, yaxis=UNIT)
+        _straight(panel, [0, 1], [0, 1], "perfect")
+        for name, logits, colour, symbol in (
+            ("as calibrated", own.logits, BLUE, "circle"),
+            ("shifted", own.logits + own.offset, RIVAL_COLOURS[0], "square"),
+        ):
+            mean_p, mean_y, _ = reliability(own.labels, expit(logits), bins)
+            marker = {"symbol": symbol, "size": 6}
+            panel.add_scatter(x=mean_p, y=mean_y, mode="lines+markers", name=name, line_color=colour, marker=marker)
+        panels.append(Plot(f"{own.line}, calibrated on {own.fitted_to}", panel))
+    return Figure(
+        name="left-out-reliability",
+        title="Reliability on lines the calibration was not fitted to",
+        plots=panels,
+        reads="As far from the grey diagonal as these lines are, a new line may be: blue with the calibration as it "
+        "comes, orange after the shift to the prevalence estimated from the scores alone.",
+        alt="Observed frequency against predicted probability of lines left out of the calibration.",
     )
 
 

@@ -19,6 +19,9 @@ from scipy import sparse
 MIN_CHROMOSOMES = 8
 """Below this many distinct chromosomes among the pairs, the promoter is the cluster."""
 
+_SMALL = np.finfo(np.float64).tiny
+"""Keeps a division by the weight of the positives defined in draws without one, whose value is NaN anyway."""
+
 _BLOCK_CELLS = 1_000_000
 """Cells of a dense (groups, draws) block: 8 MB of float64 each."""
 
@@ -85,7 +88,9 @@ class _RankedBlock:
     """(draws,) weight of all pairs."""
 
 
-def _ranked_blocks(labels: ArrayLike, scores: ArrayLike, draws: ClusterDraws) -> Iterator[tuple[slice, _RankedBlock]]:
+def _ranked_blocks(
+    labels: ArrayLike, scores: ArrayLike, draws: ClusterDraws, weights: ArrayLike | None = None
+) -> Iterator[tuple[slice, _RankedBlock]]:
     score = np.asarray(scores, dtype=np.float64)
     order = np.argsort(-score, kind="stable")
     positive = np.asarray(labels)[order] == 1
@@ -96,37 +101,47 @@ def _ranked_blocks(labels: ArrayLike, scores: ArrayLike, draws: ClusterDraws) ->
     # odd segments are tie groups with a positive, even ones all that lies between two of them
     segment = (2 * rank + holds_positive)[tie_group]
     groups, clusters = int(holds_positive.sum()), len(draws.counts)
-    everything = sparse.csr_array((np.ones(score.size), (segment, cluster)), shape=(2 * groups + 1, clusters))
+    weight = np.ones(score.size) if weights is None else np.asarray(weights, dtype=np.float64)[order]
+    everything = sparse.csr_array((weight, (segment, cluster)), shape=(2 * groups + 1, clusters))
     member = segment[positive] // 2
-    positives = sparse.csr_array((np.ones(member.size), (member, cluster[positive])), shape=(groups, clusters))
+    positives = sparse.csr_array((weight[positive], (member, cluster[positive])), shape=(groups, clusters))
     for block, counts in draws.blocks(2 * groups + 1):
         running = np.cumsum(everything @ counts, axis=0)
         yield block, _RankedBlock(positives @ counts, running[:-1:2], running[1::2], running[-1])
 
 
 def _per_draw(
-    labels: ArrayLike, scores: ArrayLike, draws: ClusterDraws, value: Callable[[_RankedBlock], NDArray[np.float64]]
+    labels: ArrayLike,
+    scores: ArrayLike,
+    draws: ClusterDraws,
+    value: Callable[[_RankedBlock], NDArray[np.float64]],
+    weights: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     result = np.full(draws.counts.shape[1], np.nan)
     if not np.any(np.asarray(labels) == 1):
         return result
-    for block, ranked in _ranked_blocks(labels, scores, draws):
+    for block, ranked in _ranked_blocks(labels, scores, draws, weights):
         positives = ranked.positive.sum(axis=0)
         both = (positives > 0) & (positives < ranked.total)
         result[block] = np.where(both, value(ranked), np.nan)
     return result
 
 
-def average_precision_draws(labels: ArrayLike, scores: ArrayLike, draws: ClusterDraws) -> NDArray[np.float64]:
-    """(draws,) average precision with ties grouped; equals sklearn's with the multiplicities as sample weights."""
+def average_precision_draws(
+    labels: ArrayLike, scores: ArrayLike, draws: ClusterDraws, weights: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """(draws,) average precision with ties grouped; equals sklearn's with the multiplicities as sample weights.
+
+    `weights` (n,) >= 0 of the pairs, if any, are multiplied by the multiplicities and do not change between draws.
+    """
 
     def value(ranked: _RankedBlock) -> NDArray[np.float64]:
         true_positives = np.cumsum(ranked.positive, axis=0)
         gained = ranked.positive * true_positives
         terms = np.divide(gained, ranked.through, out=np.zeros_like(gained), where=ranked.through > 0)
-        return terms.sum(axis=0) / np.maximum(true_positives[-1], 1)
+        return terms.sum(axis=0) / np.maximum(true_positives[-1], _SMALL)
 
-    return _per_draw(labels, scores, draws, value)
+    return _per_draw(labels, scores, draws, value, weights)
 
 
 def auroc_draws(labels: ArrayLike, scores: ArrayLike, draws: ClusterDraws) -> NDArray[np.float64]:

@@ -44,9 +44,14 @@ def has_both_classes(labels: ArrayLike) -> bool:
     return bool(0 < positives < np.size(labels))
 
 
-def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """AP = sum_k (R_k - R_{k-1}) P_k with ties grouped; `labels` (n,) 0/1, `scores` (n,) finite; NaN for one class."""
-    return float(average_precision_score(labels, scores)) if has_both_classes(labels) else float("nan")
+def average_precision(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """AP = sum_k (R_k - R_{k-1}) P_k with ties grouped; `labels` (n,) 0/1, `scores` (n,) finite; NaN for one class.
+
+    `weights` (n,) >= 0 say how much each pair counts; once each where there are none.
+    """
+    if not has_both_classes(labels):
+        return float("nan")
+    return float(average_precision_score(labels, scores, sample_weight=weights))
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:

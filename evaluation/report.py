@@ -16,6 +16,7 @@ import pandas as pd
 
 from evaluation.calibration import Calibration
 from evaluation.findings import findings
+from evaluation.line_transfer import judge_test_lines, leave_lines_out
 from evaluation.quadrants import (
     EvaluationSettings,
     Row,
@@ -49,6 +50,8 @@ class Report:
     """What the model was told about a line before it scored it, in one sentence."""
     environment: str = ""
     """What may be read from the rivals about the environment, in one sentence."""
+    transfer: list[dict[str, Any]] = field(default_factory=list)
+    """Lines under a calibration that did not see their labels, see `line_transfer.JudgedLine.figures`."""
 
 
 def build_report(
@@ -87,6 +90,7 @@ def build_report(
         verify=list(verify),
         protocol=protocol,
         environment=environment,
+        transfer=[own.figures() for own in (*leave_lines_out(known), *judge_test_lines(known, calibration))],
     )
 
 

@@ -17,18 +17,28 @@ import pandas as pd
 
 from data_pipeline.durable import write_durably
 from evaluation.calibration import Calibration
-from evaluation.figures import average_precision_by_line, precision_recall, reliability_diagram, scores_by_label
+from evaluation.figures import (
+    average_precision_by_line,
+    left_out_reliability,
+    precision_recall,
+    reliability_diagram,
+    scores_by_label,
+)
+from evaluation.line_transfer import judge_test_lines, leave_lines_out
 from evaluation.page import Callout, Figure, Page, Part, Points, Section, write_page
 from evaluation.quadrants import QUADRANTS, Row, known_predictions
 from evaluation.report import Report, strict
 from evaluation.report_text import (
     between,
+    candidates_table,
     number,
     provenance,
     ranking_table,
     rival_names,
     rival_table,
+    tells_candidates,
     threshold_table,
+    transfer_table,
     verdicts,
 )
 
@@ -54,7 +64,7 @@ def report_page(report: Report, predictions: pd.DataFrame, training: Sequence[Fi
     sections = [
         Section("Alarms", list(_alarms(report))),
         Section("Ranking", list(_ranking(report, shown))),
-        Section("Probabilities", list(_probabilities(report, shown))),
+        Section("Probabilities", list(_probabilities(report, shown, known))),
         Section("Training", [*training, *([Points(report.training)] if report.training else [])]),
         Section("Predictions that can fail", [Points(list(verdicts(report)))] if report.verify else []),
         Section("How these figures came about", [Points(list(_origin(report)))]),
@@ -160,13 +170,35 @@ def _ranking(report: Report, shown: pd.DataFrame) -> Iterator[Part]:
             reads="Each cell has a rival's average precision and, below it, the model's lead with its interval: an "
             "interval above zero is a lead that these pairs show.",
         )
+    if tells_candidates(report):
+        yield replace(
+            candidates_table(report),
+            reads="Where nearly every enhancer has a partner, prevalence is about 1 / (number of candidates), and a "
+            "score that knows gene density earns average precision. eq AP weighs every enhancer to the same "
+            "prevalence; within is the mean over enhancers (genes) with both labels of the average precision among "
+            "their own pairs.",
+        )
+        if names:
+            yield replace(
+                rival_table(report, names, "eq_"),
+                reads="As above, by eq average precision: a rival that leads here ranks the candidates of an enhancer "
+                "better.",
+            )
 
 
-def _probabilities(report: Report, shown: pd.DataFrame) -> Iterator[Part]:
+def _probabilities(report: Report, shown: pd.DataFrame, known: pd.DataFrame) -> Iterator[Part]:
+    calibration = Calibration.from_dict(report.calibration)
     if len(shown):
-        calibration = Calibration.from_dict(report.calibration)
         yield reliability_diagram(shown, calibration)
         yield scores_by_label(shown, calibration)
+    if report.transfer:
+        yield left_out_reliability([*leave_lines_out(known), *judge_test_lines(known, calibration)])
+        yield replace(
+            transfer_table(report),
+            reads="Each line is judged under a calibration that did not see its labels: intercept off is the shift in "
+            "logits that would have set its mean probability right. Where the shifted columns are the better ones, "
+            "predict.py --prevalence-shift is worth its assumption.",
+        )
     yield replace(
         threshold_table(report),
         reads="ECE is the average distance of the probabilities from what is observed: after calibration it should be "

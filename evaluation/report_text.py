@@ -48,6 +48,7 @@ def provenance(report: Report) -> Iterator[str]:
         f"calibration frozen on the validation line: temperature {calibration.temperature:.3g}, bias "
         f"{calibration.bias:.3g}, threshold {calibration.threshold:.3g} by {calibration.criterion}"
     )
+    yield _between_lines(calibration)
     yield (
         "brackets are 95% intervals: bootstrap over clusters for a line and for pooled rows, t-interval over lines "
         "for macro rows"
@@ -56,6 +57,26 @@ def provenance(report: Report) -> Iterator[str]:
         yield f"{report.unknown_labels:,} pairs without a label were left out"
     for name, reason in report.left_out.items():
         yield f"baseline {name} left out: {reason}"
+
+
+def _between_lines(calibration: Calibration) -> str:
+    """What is known of the calibration on a line it was not fitted to."""
+    between = calibration.between
+    if between is None:
+        return (
+            "how far the calibration is off on other lines is not known: there is one line with both labels and too "
+            "few chromosomes to leave out, so bands of predictions hold the draw of the support alone"
+        )
+    told = (
+        f"on other lines the calibration's intercept is off by a standard deviation of {between.sd:.2g} logits, "
+        f"{between.sd_shifted:.2g} after the shift to the estimated prevalence"
+    )
+    if between.of == "chromosomes":
+        return (
+            f"{told}: of {between.units} chromosomes of the one line with labels, left out in turn, as there is no "
+            "second line; between lines it will be more"
+        )
+    return f"{told}: of {between.units} lines left out in turn"
 
 
 def alarms(report: Report) -> list[str]:
@@ -77,7 +98,12 @@ def tables(report: Report) -> list[Table]:
     """The ranking, threshold and rival tables, each at most 140 columns wide with names of up to 12 characters."""
     names = rival_names(report)
     parts = [names[start : start + RIVALS_PER_TABLE] for start in range(0, len(names), RIVALS_PER_TABLE)]
-    return [ranking_table(report), threshold_table(report), *(rival_table(report, part) for part in parts)]
+    eq = []
+    if tells_candidates(report):
+        eq = [candidates_table(report), *(rival_table(report, part, "eq_") for part in parts)]
+    transfer = [transfer_table(report)] if report.transfer else []
+    leads = [rival_table(report, part) for part in parts]
+    return [ranking_table(report), threshold_table(report), *leads, *eq, *transfer]
 
 
 def ranking_table(report: Report) -> Table:
@@ -90,10 +116,40 @@ def threshold_table(report: Report) -> Table:
     return _table(report, "At the frozen threshold; calibration; spread over support draws", _THRESHOLD)
 
 
-def rival_table(report: Report, names: Sequence[str]) -> Table:
-    """The rivals `names` beside the model in each."""
-    columns = {name: (lambda row, name=name: _rival(row["rivals"].get(name))) for name in names}
-    return _table(report, "Average precision of the rivals, and the model's lead over each on the same draws", columns)
+def tells_candidates(report: Report) -> bool:
+    """Whether the predictions say whose candidates pairs are, so that there is an eq average precision."""
+    return any(math.isfinite(row["eq_ap"]) for row in _ordered(report))
+
+
+def candidates_table(report: Report) -> Table:
+    """How well candidates are ranked where their number tells nothing."""
+    return _table(report, "Where the number of candidates tells nothing", _CANDIDATES)
+
+
+def rival_table(report: Report, names: Sequence[str], kind: str = "") -> Table:
+    """The rivals `names` beside the model in each; `kind` is empty for average precision, eq_ for the eq one."""
+    columns = {name: (lambda row, name=name: _rival(row["rivals"].get(name), kind)) for name in names}
+    title = "eq average precision" if kind else "Average precision"
+    return _table(report, f"{title} of the rivals, and the model's lead over each on the same draws", columns)
+
+
+def transfer_table(report: Report) -> Table:
+    """Lines under a calibration that did not see their labels, plain and shifted to an estimated prevalence."""
+    cells = [
+        [
+            own["line"],
+            own["fitted_to"],
+            f"{own['n']:,.0f}",
+            *(number(own[name]) for name in ("prevalence", "estimated")),
+            *(number(own[f"{name}{kind}"]) for name in ("ece", "brier") for kind in ("", "_shifted")),
+            *(number(own[f"error{kind}"], sign="+") for kind in ("", "_shifted")),
+        ]
+        for own in report.transfer
+    ]
+    columns = ["n", "prev.", "estimated", "ECE", "shifted", "Brier", "shifted ", "intercept off", "shifted  "]
+    title = "Calibration of lines it was not fitted to, plain and shifted to the prevalence estimated without labels"
+    words = ("line", "calibrated on")
+    return Table(title, [*words, *columns], cells, words=words)
 
 
 def rival_names(report: Report) -> list[str]:
@@ -137,11 +193,12 @@ def _with_interval(row: Row, name: str) -> str:
     return f"{number(row[name])} {between(row.get(name + '_low'), row.get(name + '_high'))}".rstrip()
 
 
-def _rival(values: Mapping[str, float] | None) -> str:
+def _rival(values: Mapping[str, float] | None, kind: str) -> str:
     if values is None:
         return "-"
-    lead = f"{number(values['difference'], sign='+')} {between(values['low'], values['high'])}".rstrip()
-    return f"{number(values['ap'])}\n{lead}"
+    ap, difference, low, high = (values[kind + name] for name in ("ap", "difference", "low", "high"))
+    lead = f"{number(difference, sign='+')} {between(low, high)}".rstrip()
+    return f"{number(ap)}\n{lead}"
 
 
 _RANKING = {
@@ -154,6 +211,16 @@ _RANKING = {
     "worst line": lambda row: f"{number(row['worst_ap'])} {row['worst_line']}" if "worst_ap" in row else "",
 }
 
+_CANDIDATES = {
+    "eq AP": lambda row: _with_interval(row, "eq_ap"),
+    "AP": lambda row: number(row["ap"]),
+    "prev.": lambda row: number(row["prevalence"]),
+    "enhancers": lambda row: f"{row['within_enhancer_groups']:,}",
+    "within enhancer": lambda row: _with_interval(row, "within_enhancer_ap"),
+    "genes": lambda row: f"{row['within_gene_groups']:,}",
+    "within gene": lambda row: _with_interval(row, "within_gene_ap"),
+}
+
 _THRESHOLD = {
     "MCC": lambda row: _with_interval(row, "mcc"),
     "F1": lambda row: number(row["f1"]),
@@ -163,5 +230,6 @@ _THRESHOLD = {
     "ECE before": lambda row: number(row["ece_before"]),
     "ECE after": lambda row: number(row["ece_after"]),
     "by mass": lambda row: number(row["ece_mass_after"]),
+    "Brier": lambda row: number(row["brier"]),
     "support sd": lambda row: number(row["ap_support_sd"], 4),
 }

@@ -21,6 +21,7 @@ from data_pipeline.settings import Settings, load
 from data_pipeline.simulator.settings import SimulatorSettings
 from data_pipeline.sources.settings import StoreSettings
 from distributed.settings import RunSettings
+from evaluation.rivals.boosting import BoostingSettings
 from tune.ablation.variants import AblationSettings
 from tune.search_space.space import SearchSettings
 
@@ -47,9 +48,9 @@ ARROWS = {
         "objective",
     ),
     "evaluation": (
-        "settings metrics intervals geometry alarms page",
-        "calibration scoring baselines leakage",
-        "quadrants line_views falsifiable",
+        "settings metrics intervals prevalence geometry alarms page",
+        "candidates calibration scoring rivals leakage",
+        "quadrants line_transfer line_views falsifiable",
         "findings figures epoch_end",
         "report",
         "report_text",
@@ -95,6 +96,7 @@ PRESETS: dict[str, type[Settings]] = {
     "stores": StoreSettings,
     "search": SearchSettings,
     "ablation": AblationSettings,
+    "rivals": BoostingSettings,
 }
 """The settings class of each folder of configs."""
 NO_MODEL_IMPORTS = {"ray", "deepspeed", "io", "os", "pathlib", "pyarrow", "shutil", "tempfile", "typer"}

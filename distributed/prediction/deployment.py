@@ -14,7 +14,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -47,6 +47,19 @@ _MODEL = "model."
 """Prefix of the EpisodeModel's tensors in a checkpoint; the rest is loss heads."""
 
 
+class FrozenSpread(Settings):
+    """BetweenLines of the calibration: how far its intercept is off on a line it was not fitted to."""
+
+    units: int = Field(ge=2)
+    """Lines or chromosomes it was learnt from."""
+    of: Literal["lines", "chromosomes"]
+    """What was left out in turn."""
+    sd: float = Field(ge=0)
+    """Standard deviation in logits."""
+    sd_shifted: float = Field(ge=0)
+    """The same after the shift to the estimated prevalence."""
+
+
 class FrozenCalibration(Settings):
     """Calibration.to_dict() of the validation line; probability = sigmoid(logit / temperature + bias)."""
 
@@ -58,6 +71,10 @@ class FrozenCalibration(Settings):
     """A pair is called at this probability and above."""
     criterion: Criterion
     """What the threshold maximised on the validation line."""
+    prevalence: float | None = Field(None, gt=0, lt=1)
+    """Of the validation line's pairs, which the probabilities presume; models of before have none."""
+    between: FrozenSpread | None = None
+    """How far the calibration is off on other lines; null where nothing is known."""
 
 
 class Origin(Settings):

@@ -26,6 +26,7 @@ from distributed.prediction.batch_scoring import Job, Supports, plan_supports, s
 from distributed.prediction.deployment import Deployment, ModelDescription
 from distributed.prediction.executors import Executor
 from distributed.prediction.matched_store import MatchedStore
+from distributed.prediction.prevalence_shift import ShiftedTables
 from distributed.prediction.score_table import SCHEMA, ScoreTable, TableWriter, schema
 from evaluation import ScoringSettings
 
@@ -41,6 +42,8 @@ class PredictionSettings(Settings):
     """Chooses the supports."""
     explain: bool = False
     """Whether the table also has what adds up to each logit."""
+    prevalence_shift: bool = False
+    """Whether probabilities are shifted to the prevalence that a line's scores suggest, with a band between lines."""
 
 
 def predict(
@@ -68,10 +71,13 @@ def predict(
     own = schema(model.model.energy.channels if settings.explain else 0)
     table = ScoreTable(store, model.calibration)
     answers = Answers(store, rows, settings.draws, len(own) - len(SCHEMA))
+    shift = ShiftedTables(model.calibration, work) if settings.prevalence_shift else None
     with TableWriter(out, own) as writer:
-        for scored in score_pairs(deployment, store, supports, job, executor):
-            writer.write(table.rows(answers.after(scored)))
-        _write_record(out, store, model, supports, settings, answers.count)
+        scores = score_pairs(deployment, store, supports, job, executor)
+        tables = (table.rows(answers.after(scored)) for scored in scores)
+        for shown in tables if shift is None else shift.of(tables):
+            writer.write(shown)
+        _write_record(out, store, model, supports, settings, answers.count, shift)
     return answers.count
 
 
@@ -109,7 +115,13 @@ def print_match(store: MatchedStore, model: ModelDescription, console: Console) 
 
 
 def _write_record(
-    out: Path, store: Store, model: ModelDescription, supports: Supports, settings: PredictionSettings, answers: int
+    out: Path,
+    store: Store,
+    model: ModelDescription,
+    supports: Supports,
+    settings: PredictionSettings,
+    answers: int,
+    shift: ShiftedTables | None,
 ) -> None:
     sizes = {store.lines[store.pairs.line[own[0]]]: len(own) for own in supports.sets}
     record: dict[str, Any] = {
@@ -122,5 +134,6 @@ def _write_record(
         "support": sizes,
         "draws": settings.draws,
         "seed": settings.seed,
+        "prevalence_shift": shift.record() if shift else None,
     }
     write_durably(out.with_name(f"{out.name}.json"), json.dumps(record, indent=1).encode())

@@ -51,7 +51,7 @@ class ScoreTable:
     def __init__(self, store: Store, calibration: FrozenCalibration | None) -> None:
         """Read the elements' names and places once."""
         self._store = store
-        self._calibration = Calibration(**calibration.model_dump()) if calibration else None
+        self._calibration = Calibration.from_dict(calibration.model_dump()) if calibration else None
         self._elements = {
             kind: _element_columns(kind, table)
             for kind, table in (("enhancer", store.enhancers), ("promoter", store.promoters))

@@ -1,5 +1,7 @@
 """Claims about temperature scaling, calibration error and the threshold (algorithms.md 9)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -7,8 +9,10 @@ from scipy.special import expit
 from data_pipeline.errors import UserError
 from evaluation import metrics
 from evaluation.calibration import (
+    BetweenLines,
     Calibration,
     CalibrationSettings,
+    brier_score,
     choose_threshold,
     expected_calibration_error,
     fit_calibration,
@@ -117,6 +121,34 @@ def test_calibration_round_trips_through_its_dictionary():
     fitted = fit_calibration(labels, logits, CalibrationSettings(criterion="f1", bias=False))
     assert Calibration.from_dict(fitted.to_dict()) == fitted
     assert (fitted.criterion, fitted.bias) == ("f1", 0.0)
+
+
+def test_a_calibration_of_before_that_knows_no_prevalence_is_still_read():
+    old = {"temperature": 2.0, "bias": 0.5, "threshold": 0.3, "criterion": "mcc"}
+    assert Calibration.from_dict(old) == Calibration(2.0, 0.5, 0.3, "mcc", None, None)
+
+
+def test_a_calibration_keeps_its_prevalence_and_the_spread_between_lines():
+    labels, logits = calibrated(500)
+    fitted = replace(fit_calibration(labels, logits), between=BetweenLines(3, "lines", 0.4, 0.3))
+    assert fitted.prevalence == labels.mean()
+    assert Calibration.from_dict(fitted.to_dict()) == fitted
+
+
+def test_a_band_adds_the_support_and_the_lines_as_squares_around_the_shifted_score():
+    # 4 logits at T = 2 are 2; with 3 lines the 80 % half-width is t(.9, 2 df) = 1.8856 times the spread.
+    half = 1.8856181 * 0.3
+    own = Calibration(2.0, 0.0, 0.5, "mcc", 0.2, BetweenLines(3, "lines", 0.4, 0.3))
+    p, low, high = own.band([4.0], [2.0], [5.0], 0.7)
+    assert p == pytest.approx(expit(2.7))
+    assert low == pytest.approx(expit(2.7 - np.hypot(1.0, half)))
+    assert high == pytest.approx(expit(2.7 + np.hypot(0.5, half)))
+    assert own.band([4.0], [np.nan], [np.nan], 0.0)[1] == pytest.approx(expit(2.0 - half))
+    assert replace(own, between=None).band([4.0], [2.0], [5.0], 0.0)[2] == pytest.approx(expit(2.5))
+
+
+def test_brier_by_hand():
+    assert brier_score([1, 0], [0.8, 0.4]) == pytest.approx((0.04 + 0.16) / 2)
 
 
 @pytest.mark.parametrize("change", [{"temperature": 0.0}, {"criterion": "luck"}, {"extra": 1}])

@@ -16,6 +16,7 @@ from sklearn.metrics import average_precision_score, matthews_corrcoef
 
 from data_pipeline.errors import UserError
 from evaluation.calibration import Calibration
+from evaluation.candidates import equal_prevalence_precision, within_precision
 from evaluation.figures import POINTS, precision_recall, training_curves
 from evaluation.findings import findings
 from evaluation.intervals import average_precision_draws, draw_clusters, interval
@@ -224,7 +225,14 @@ def test_report_json_is_strict_and_round_trips(predictions, report, written):
 def test_the_page_holds_every_figure_and_table_of_the_report_and_nothing_lies_beside_it(report, written):
     text = html.unescape((written / "report.html").read_text())
     names = re.findall(r'<figure id="figure-([a-z-]+)"', text)
-    assert names == ["average-precision", "precision-recall", "reliability", "scores", "training"]
+    assert names == [
+        "average-precision",
+        "precision-recall",
+        "reliability",
+        "scores",
+        "left-out-reliability",
+        "training",
+    ]
     assert "baseline other left out: the store holds no tea leaves" in text.lower()
     cells = {cell for table in tables(report) for row in table.rows for cell in row}
     assert cells - set(re.findall(r"<td[^>]*>([^<]*)</td>", text)) == set()
@@ -301,7 +309,59 @@ def test_console_tables_fit_140_columns_and_cut_nothing(report):
 def test_more_rivals_than_fit_go_to_another_table(predictions):
     more = predictions.assign(baseline_fifth=predictions["u"])
     made = tables(build_report(more, Calibration(), FEW))
-    assert [len(table.columns) - 3 for table in made[2:]] == [RIVALS_PER_TABLE, 1]
+    rivals = [table for table in made if "of the rivals" in table.title]
+    assert [len(table.columns) - 3 for table in rivals] == [RIVALS_PER_TABLE, 1]
+
+
+@pytest.fixture(scope="module")
+def told(predictions):
+    """The predictions with whose candidate each pair is."""
+    generator = np.random.default_rng(7)
+    groups = {
+        "enhancer": generator.integers(0, 30, len(predictions)),
+        "gene": generator.integers(0, 50, len(predictions)),
+    }
+    return predictions.assign(**groups)
+
+
+def test_where_predictions_say_whose_candidates_pairs_are_eq_and_within_stand_in_every_row(told, predictions):
+    made = build_report(told, calibrate_on_validation(told), FEW)
+    mine = told[(told["line"] == "NHEK") & (told["quadrant"] == QUADRANTS[0])]
+    row, macro = find(made.lines, "NHEK"), find(made.macro, "macro")
+    labels, logits = mine["label"].to_numpy(), mine["logit"].to_numpy()
+    assert row["eq_ap"] == equal_prevalence_precision(labels, logits, mine["enhancer"])
+    assert row["within_enhancer_ap"] == within_precision(labels, logits, mine["enhancer"])
+    assert row["within_gene_ap"] == within_precision(labels, logits, mine["gene"])
+    for name in ("eq_ap", "within_enhancer_ap", "within_gene_ap"):
+        assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
+    assert macro["eq_ap"] == pytest.approx(np.mean([row["eq_ap"], find(made.lines, "a-long-name1")["eq_ap"]]))
+    lead = row["rivals"][NEUTRAL]
+    assert lead["eq_ap"] == equal_prevalence_precision(labels, mine["u"], mine["enhancer"])
+    assert lead["eq_difference"] == pytest.approx(row["eq_ap"] - lead["eq_ap"])
+    assert lead["eq_low"] < lead["eq_difference"] < lead["eq_high"]
+    # Without them there are no such tables, and the plain figures are the same.
+    bare = build_report(predictions, calibrate_on_validation(predictions), FEW)
+    assert find(bare.lines, "NHEK")["ap_low"] == row["ap_low"]
+    assert not [table for table in tables(bare) if "eq" in table.title or "candidates" in table.title]
+
+
+def test_an_enhancer_of_two_lines_is_two_enhancers_in_a_pooled_row(told):
+    made = build_report(told, calibrate_on_validation(told), FEW)
+    mine = told[(told["role"] == "test") & (told["quadrant"] == QUADRANTS[0])]
+    owner = mine["line"].astype(str) + "/" + mine["enhancer"].astype(str)
+    expected = within_precision(mine["label"], mine["logit"], owner)
+    assert find(made.pooled, "pooled")["within_enhancer_ap"] == pytest.approx(expected)
+
+
+def test_tables_of_candidates_fit_the_console_and_stand_on_the_page(told, tmp_path):
+    made = build_report(told, calibrate_on_validation(told), FEW)
+    stream = io.StringIO()
+    render(made, Console(file=stream, width=140))
+    assert "…" not in stream.getvalue()
+    write_report(made, told, tmp_path)
+    text = html.unescape((tmp_path / "report.html").read_text())
+    assert "Where the number of candidates tells nothing" in text
+    assert "eq average precision of the rivals" in text
 
 
 def test_a_rival_without_a_score_for_a_pair_is_not_compared(predictions):

@@ -1,4 +1,4 @@
-"""Claims about the baselines on tiny data whose answer is known."""
+"""Claims about the rivals on tiny data whose answer is known."""
 
 from dataclasses import replace
 
@@ -6,19 +6,14 @@ import numpy as np
 import pytest
 from packed_dna import pack_many, reverse_complement
 
-from evaluation.baselines import (
-    BASELINES,
-    NotApplicable,
-    PairData,
-    distance_only,
-    element_propensity,
-    kmer_frequencies,
-    kmer_logistic,
-    score_baselines,
-    signal_boosting,
-)
 from evaluation.metrics import auroc
+from evaluation.rivals.boosting import signal_boosting
+from evaluation.rivals.fitted import distance_only, element_propensity
+from evaluation.rivals.kmers import kmer_frequencies, kmer_logistic
+from evaluation.rivals.pairs import NotApplicable, PairData, Places
+from evaluation.rivals.registry import RIVALS, UNTRAINED, score_rivals
 
+NAMES = ("pair:DNase (enhancer)", "pair:H3K27ac (enhancer)", "pair:CTCF (window)")
 EMPTY = np.empty((50, 0), dtype=np.uint8)
 
 
@@ -36,14 +31,22 @@ def pairs(n=300, seed=0):
         enhancer_packed=packed[:50],
         promoter_packed=packed[50:],
         signals=generator.normal(size=(n, 3)).astype(np.float32),
+        signal_names=NAMES,
+        places=Places(
+            enhancer_chrom=np.arange(50) % 2,
+            enhancer=generator.integers(0, 10**7, 50),
+            promoter_chrom=np.arange(50) % 2,
+            promoter=generator.integers(0, 10**7, 50),
+            gene=np.arange(50),
+        ),
     )
 
 
-def test_every_baseline_scores_every_pair_and_is_deterministic():
+def test_every_rival_scores_every_pair_and_is_deterministic():
     train, test = pairs(seed=1), pairs(seed=2)
-    first, left_out = score_baselines(train, test)
-    again, _ = score_baselines(train, test)
-    assert set(first) == set(BASELINES)
+    first, left_out = score_rivals(train, test)
+    again, _ = score_rivals(train, test)
+    assert set(first) == set(RIVALS)
     assert not left_out
     for name, scores in first.items():
         assert scores.shape == test.labels.shape
@@ -75,7 +78,7 @@ def test_propensity_knows_an_element_from_training_and_nothing_of_an_unseen_one(
 def test_propensity_does_not_read_the_labels_of_the_test_pairs():
     train, test = pairs(seed=1), pairs(seed=2)
     flipped = replace(test, labels=1 - test.labels)
-    for baseline in BASELINES.values():
+    for baseline in RIVALS.values():
         assert (baseline(train, test) == baseline(train, flipped)).all()
 
 
@@ -88,7 +91,7 @@ def test_unknown_labels_are_not_trained_on():
         **{name: getattr(partly, name)[~hidden] for name in ("labels", "distance", "enhancer", "promoter", "line")},
         signals=partly.signals[~hidden],
     )
-    for baseline in BASELINES.values():
+    for baseline in RIVALS.values():
         np.testing.assert_allclose(baseline(partly, test), baseline(kept, test), rtol=1e-4, atol=1e-4)
 
 
@@ -131,21 +134,21 @@ def test_boosting_finds_a_planted_signal_with_missing_values():
     [
         (distance_only, {"distance": np.full(300, np.nan, np.float32)}, "known distance"),
         (kmer_logistic, {"enhancer_packed": EMPTY}, "no sequences"),
-        (signal_boosting, {"signals": np.empty((300, 0), np.float32)}, "no signals"),
+        (signal_boosting, {"signals": np.empty((300, 0), np.float32), "signal_names": ()}, "no signals"),
         (signal_boosting, {"signals": np.full((300, 3), np.nan, np.float32)}, "has signals"),
     ],
 )
-def test_a_baseline_that_does_not_apply_is_left_out_with_its_reason(baseline, change, reason):
+def test_a_rival_that_does_not_apply_is_left_out_with_its_reason(baseline, change, reason):
     data = replace(pairs(), **change)
     with pytest.raises(NotApplicable, match=reason):
         baseline(data, data)
-    scores, left_out = score_baselines(data, data)
-    assert set(scores) | set(left_out) == set(BASELINES)
+    scores, left_out = score_rivals(data, data)
+    assert set(scores) | set(left_out) == set(RIVALS)
     assert [text for text in left_out.values() if reason in text]
 
 
-def test_training_pairs_of_one_class_leave_every_baseline_out():
+def test_training_pairs_of_one_class_leave_out_every_rival_that_is_trained():
     data = replace(pairs(), labels=np.zeros(300, np.int8))
-    scores, left_out = score_baselines(data, data)
-    assert not scores
-    assert set(left_out) == set(BASELINES)
+    scores, left_out = score_rivals(data, data)
+    assert set(scores) == set(UNTRAINED)
+    assert set(left_out) == set(RIVALS) - set(UNTRAINED)

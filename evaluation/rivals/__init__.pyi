@@ -1,0 +1,11 @@
+from .boosting import BOOSTING as BOOSTING
+from .boosting import BoostingSettings as BoostingSettings
+from .boosting import boosted_logits as boosted_logits
+from .boosting import signal_boosting as signal_boosting
+from .pairs import NotApplicable as NotApplicable
+from .pairs import PairData as PairData
+from .pairs import gene_codes as gene_codes
+from .pairs import pair_data as pair_data
+from .pairs import without_context as without_context
+from .registry import RIVALS as RIVALS
+from .registry import score_rivals as score_rivals
