@@ -24,6 +24,8 @@ from evaluation.metrics import has_both_classes
 Criterion = Literal["mcc", "f1", "break_even"]
 Binning = Literal["width", "mass"]
 
+RECALL = 0.7
+"""Share of the interacting pairs that the threshold `at_recall70` finds, as ABC and its peers are thresholded."""
 MAX_TEMPERATURE = 50.0
 """T is sought in [1/50, 50]: a bound is met only where the logits separate the classes or carry nothing."""
 
@@ -39,12 +41,16 @@ class CalibrationSettings(Settings):
 
 @dataclass(frozen=True)
 class Calibration:
-    """A frozen map from logits to probabilities, and the threshold on these probabilities."""
+    """A frozen map from logits to probabilities, and thresholds on these probabilities."""
 
     temperature: float = 1.0
     bias: float = 0.0
     threshold: float = 0.5
     criterion: Criterion = "mcc"
+    at_recall70: float | None = None
+    """Highest threshold that finds 70% of the interacting validation pairs; None before there was one."""
+    at_mcc: float | None = None
+    """Threshold of the best MCC, whatever the criterion; None before there was one."""
 
     def apply(self, logits: ArrayLike) -> NDArray[np.float64]:
         """P(interaction) of `logits` (any shape): sigmoid(logit / T + bias)."""
@@ -58,7 +64,8 @@ class Calibration:
     def from_dict(cls, content: Mapping[str, Any]) -> Calibration:
         """The inverse of `to_dict`; raises `UserError` where `content` is not a calibration."""
         names = [field.name for field in fields(cls)]
-        if set(content) != set(names):
+        # Those of earlier reports have one threshold.
+        if not set(names) - {"at_recall70", "at_mcc"} <= set(content) <= set(names):
             raise UserError(
                 f"calibration must hold exactly the keys {', '.join(names)}, but holds {', '.join(content)}"
             )
@@ -120,8 +127,11 @@ def fit_calibration(labels: ArrayLike, logits: ArrayLike, settings: CalibrationS
         )
     temperature, bias = fit_platt(labels, logits) if settings.bias else (fit_temperature(labels, logits), 0.0)
     scaled = Calibration(temperature, bias)
-    threshold = choose_threshold(labels, scaled.apply(logits), settings.criterion)
-    return Calibration(temperature, bias, threshold, settings.criterion)
+    p = scaled.apply(logits)
+    threshold = choose_threshold(labels, p, settings.criterion)
+    at_mcc = threshold if settings.criterion == "mcc" else choose_threshold(labels, p, "mcc")
+    at_recall = threshold_at_recall(labels, p, RECALL)
+    return Calibration(temperature, bias, threshold, settings.criterion, at_recall, at_mcc)
 
 
 Counts = NDArray[np.float64]
@@ -154,12 +164,32 @@ def choose_threshold(labels: ArrayLike, probabilities: ArrayLike, criterion: Cri
 
     Every cut between two distinct probabilities is tried; t is the middle of the best gap, the higher one of equals.
     """
+    p, y, ends = _cuts(labels, probabilities)
+    value = CRITERIA[criterion](np.cumsum(y)[ends], ends + 1.0, float(y.sum()), float(p.size))
+    return _behind(p, int(ends[np.argmax(value)]))
+
+
+def threshold_at_recall(labels: ArrayLike, probabilities: ArrayLike, recall: float) -> float:
+    """Highest threshold t of the rule p >= t that finds at least `recall` of the positives; arguments as above.
+
+    t is the middle of its gap, as in `choose_threshold`. `labels` hold at least one 1.
+    """
+    p, y, ends = _cuts(labels, probabilities)
+    # Rounding must not ask for one more: 0.7 * 10 is 7.000000000000001 in some orders of arithmetic.
+    enough = np.cumsum(y)[ends] >= recall * y.sum() - 1e-9
+    return _behind(p, int(ends[np.argmax(enough)]))
+
+
+def _cuts(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Counts, Counts, NDArray[np.int64]]:
+    """Probabilities and labels from the highest down, and the last place of each distinct probability."""
     p = np.asarray(probabilities, dtype=np.float64)
     order = np.argsort(-p, kind="stable")
     p, y = p[order], np.asarray(labels, dtype=np.float64)[order]
-    ends = np.append(np.flatnonzero(np.diff(p)), p.size - 1)
-    value = CRITERIA[criterion](np.cumsum(y)[ends], ends + 1.0, float(y.sum()), float(p.size))
-    best = int(ends[np.argmax(value)])
+    return p, y, np.append(np.flatnonzero(np.diff(p)), p.size - 1)
+
+
+def _behind(p: Counts, best: int) -> float:
+    """A threshold between `best` of the falling probabilities and the next one."""
     if best == p.size - 1:
         return float(p[best])
     middle = (p[best] + p[best + 1]) / 2

@@ -58,6 +58,16 @@ class FrozenCalibration(Settings):
     """A pair is called at this probability and above."""
     criterion: Criterion
     """What the threshold maximised on the validation line."""
+    at_recall70: float | None = Field(None, ge=0, le=1)
+    """Threshold that found 70% of the interacting pairs there; null: evaluated before there was one."""
+    at_mcc: float | None = Field(None, ge=0, le=1)
+    """Threshold of the best MCC there; null: evaluated before there was one."""
+
+    def threshold_of(self, name: str) -> float | None:
+        """The threshold called `recall70` or `mcc`; None where it was not frozen."""
+        if name == "recall70":
+            return self.at_recall70
+        return self.threshold if self.at_mcc is None and self.criterion == "mcc" else self.at_mcc
 
 
 class Origin(Settings):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from data_pipeline.episodes import SupportSize
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
 from data_pipeline.store import Store
+from distributed.formats import Batch, Catalogue, Format, Outputs, Subject, opened, require_threshold
 from distributed.prediction.answers import Answers
 from distributed.prediction.batch_scoring import Job, Supports, plan_supports, score_pairs
 from distributed.prediction.deployment import Deployment, ModelDescription
 from distributed.prediction.executors import Executor
+from distributed.prediction.explanation import explained
 from distributed.prediction.matched_store import MatchedStore
-from distributed.prediction.score_table import SCHEMA, ScoreTable, TableWriter, schema
+from distributed.prediction.score_table import ScoreTable
 from evaluation import ScoringSettings
 
 
@@ -40,39 +43,70 @@ class PredictionSettings(Settings):
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Chooses the supports."""
     explain: bool = False
-    """Whether the table also has what adds up to each logit."""
+    """Whether the table also has what each logit is made of."""
+    threshold: str = ""
+    """At which probability a pair is called: `recall70`, `mcc`, a number, or nothing for the model's own."""
 
 
 def predict(
     deployment: Deployment,
     store_path: Path,
     lines: Sequence[str],
-    out: Path,
+    outputs: Outputs,
     work: Path,
     settings: PredictionSettings,
     executor: Executor,
     console: Console,
 ) -> int:
-    """Score the pairs of `lines` (none: all) of a store into the table `out`; returns the number of its rows.
+    """Score the pairs of `lines` (none: all) of a store into the files of `outputs`; returns the number of rows.
 
     `work` is a new folder that all workers see; its name is used once, because workers remember it. Raises `UserError`
-    where the store does not fit the model or a line has too few pairs.
+    where the store does not fit the model or the formats, or a line has too few pairs.
     """
     model = deployment.description
     store = MatchedStore.of(store_path.resolve(), model)
     print_match(store, model, console)
     rows = select_rows(store, lines)
+    threshold = threshold_in_use(model, settings.threshold)
+    columns = explained(model) if settings.explain else []
+    catalogue = Catalogue.of(store)
+    table = ScoreTable(store, catalogue, model.calibration, threshold, columns)
+    asked = bool(settings.threshold)
+    formats = opened(outputs, Subject(store, catalogue, rows, table.schema, threshold, asked, model.origin.run))
     size = SupportSize.exactly(settings.support) if settings.support else model.support_in_use
     supports = plan_supports(store, rows, size, settings.draws, settings.seed)
     job = Job(work.resolve(), store.path, ScoringSettings(support_draws=settings.draws), explain=settings.explain)
-    own = schema(model.model.energy.channels if settings.explain else 0)
-    table = ScoreTable(store, model.calibration)
-    answers = Answers(store, rows, settings.draws, len(own) - len(SCHEMA))
-    with TableWriter(out, own) as writer:
+    answers = Answers(store, rows, settings.draws, len(columns))
+    with ExitStack() as stack:
+        for own in formats:
+            stack.enter_context(own)
         for scored in score_pairs(deployment, store, supports, job, executor):
-            writer.write(table.rows(answers.after(scored)))
-        _write_record(out, store, model, supports, settings, answers.count)
+            ready = answers.after(scored)
+            batch = Batch(table.rows(ready), ready.rows)
+            for own in formats:
+                own.write(batch)
+        _write_record(outputs, formats, store, model, supports, settings, threshold, answers.count)
     return answers.count
+
+
+def threshold_in_use(model: ModelDescription, asked: str) -> float | None:
+    """The probability that the words `asked` mean for this model; None: it has no calibration, and nobody asked.
+
+    Raises `UserError` where the words mean nothing, or nothing for this model.
+    """
+    wanted, frozen = require_threshold(asked), model.calibration
+    again = f"run evaluate.py --run {shlex.quote(f'runs/{model.origin.run}')} and export it again"
+    if frozen is None:
+        if wanted is not None:
+            raise UserError(f"--threshold is a probability, and the model has no calibration to give any; {again}")
+        return None
+    found = frozen.threshold_of(wanted) if isinstance(wanted, str) else frozen.threshold if wanted is None else wanted
+    if found is None:
+        raise UserError(
+            f"the model's calibration has no threshold '{wanted}', because its run was evaluated by an earlier "
+            f"version; {again}, or give --threshold a number"
+        )
+    return found
 
 
 def select_rows(store: Store, lines: Sequence[str]) -> NDArray[np.int64]:
@@ -109,7 +143,14 @@ def print_match(store: MatchedStore, model: ModelDescription, console: Console) 
 
 
 def _write_record(
-    out: Path, store: Store, model: ModelDescription, supports: Supports, settings: PredictionSettings, answers: int
+    outputs: Outputs,
+    formats: Sequence[Format],
+    store: Store,
+    model: ModelDescription,
+    supports: Supports,
+    settings: PredictionSettings,
+    threshold: float | None,
+    answers: int,
 ) -> None:
     sizes = {store.lines[store.pairs.line[own[0]]]: len(own) for own in supports.sets}
     record: dict[str, Any] = {
@@ -119,8 +160,10 @@ def _write_record(
         "store": store.checksum,
         "model": {"checksum": model.checksum, **model.origin.model_dump()},
         "calibration": model.calibration.model_dump() if model.calibration else None,
+        "threshold": threshold,
+        "files": [file.name for own in formats for file in own.files],
         "support": sizes,
         "draws": settings.draws,
         "seed": settings.seed,
     }
-    write_durably(out.with_name(f"{out.name}.json"), json.dumps(record, indent=1).encode())
+    write_durably(outputs.out.with_name(f"{outputs.out.name}.json"), json.dumps(record, indent=1).encode())

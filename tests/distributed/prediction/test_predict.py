@@ -94,10 +94,12 @@ def test_the_parts_add_up_to_the_mean_logit_and_are_kept_only_where_asked(place:
         work = tmp_path / str(explain)
         work.mkdir()
         job = Job(work, store.path, ScoringSettings(), pairs_per_part=7, explain=explain)
+        channels = deployment.description.model.energy.channels
         for scored in score_pairs(deployment, store, supports, job, in_process):
-            assert scored.parts.shape[1] == (deployment.description.model.energy.channels + 2) * explain
+            assert scored.parts.shape[1] == (3 * channels + 3) * explain
             if explain:
-                np.testing.assert_allclose(scored.parts.sum(axis=1), scored.logits.mean(axis=1), atol=1e-5)
+                summands = scored.parts[:, : channels + 2].sum(axis=1)
+                np.testing.assert_allclose(summands, scored.logits.mean(axis=1), atol=1e-5)
 
 
 def test_scores_do_not_depend_on_how_the_work_is_cut(place: Path, tmp_path: Path) -> None:
@@ -220,7 +222,7 @@ def test_wrong_option_is_one_sentence_and_leaves_nothing(
 
 def test_name_of_the_table_must_say_how_it_is_written(place: Path, tmp_path: Path) -> None:
     sentence = mistake(place, "--store", place / "store", "--out", tmp_path / "scores.xlsx")
-    assert sentence.endswith("must end in .parquet or .tsv, which says how it is written")
+    assert sentence.endswith("or its --format be given")
 
 
 def test_pairs_that_all_share_an_element_cannot_support_each_other(place: Path) -> None:
