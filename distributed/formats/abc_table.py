@@ -87,7 +87,7 @@ def abc_table(batch: Batch, subject: Subject) -> pa.Table:
         "end": batch["enhancer_end"],
         "name": batch["enhancer"],
         "class": pa.array(np.where(catalogue.is_promoter[enhancer], "promoter", "distal")),
-        "TargetGene": pa.array(catalogue.targets).take(pa.array(promoter)),
+        "TargetGene": catalogue.targets.take(pa.array(promoter)),
         "TargetGeneTSS": pa.array(catalogue.tss[promoter]),
         "TargetGeneEnsembl_ID": batch["gene_id"],
         "distance": batch["distance"],

@@ -53,7 +53,7 @@ class BedpeFormat(Format):
             "start2": pa.array(tss),
             "end2": pa.array(tss + 1),
             "name": pc.binary_join_element_wise(
-                pa.array(self.subject.catalogue.targets, pa.string()).take(pa.array(promoter)),
+                self.subject.catalogue.targets.take(pa.array(promoter)),
                 kept["enhancer"].combine_chunks(),
                 "_",
             ),

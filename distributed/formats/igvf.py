@@ -61,7 +61,7 @@ class IgvfFormat(Format):
             "ElementEnd": kept["enhancer_end"],
             "ElementName": kept["enhancer"],
             "ElementClass": pa.array(np.where(catalogue.is_promoter[pairs.enhancer[kept.rows]], "promoter", "NA")),
-            "GeneSymbol": pa.array(catalogue.targets).take(pa.array(promoter)),
+            "GeneSymbol": catalogue.targets.take(pa.array(promoter)),
             "GeneEnsemblID": kept["gene_id"],
             "GeneTSS": pa.array(catalogue.tss[promoter]),
             "SampleSummaryShort": kept["line"],

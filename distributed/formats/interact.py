@@ -102,10 +102,8 @@ class InteractFormat(Format):
         store, catalogue = self.subject.store, self.subject.catalogue
         promoter = store.pairs.promoter[kept.rows]
         tss = catalogue.tss[promoter]
-        target = pa.array(catalogue.targets, pa.string()).take(pa.array(promoter))
-        strand = np.array(
-            [_STRANDS[sign] for sign in np.asarray(store.promoters.strand)[promoter].tolist()], dtype=object
-        )
+        target = catalogue.targets.take(pa.array(promoter))
+        strand = np.array([_STRANDS[sign] for sign in catalogue.promoters.strand[promoter].tolist()], dtype=object)
         source = [kept[name].to_numpy() for name in ("enhancer_chrom", "enhancer_start", "enhancer_end")]
         there = kept["promoter_chrom"].to_numpy()
         probability = kept.probability

@@ -57,8 +57,11 @@ def _require_fit(name: OutputFormat, subject: Subject) -> None:
     promoters = np.unique(pairs.promoter[subject.rows])
     if own.placed:
         missing = [
-            int(np.count_nonzero(~catalogue.placed[kind][elements]))
-            for kind, elements in (("enhancer", np.unique(pairs.enhancer[subject.rows])), ("promoter", promoters))
+            int(np.count_nonzero(~places.known[elements]))
+            for places, elements in (
+                (catalogue.enhancers, np.unique(pairs.enhancer[subject.rows])),
+                (catalogue.promoters, promoters),
+            )
         ]
         if any(missing):
             raise UserError(

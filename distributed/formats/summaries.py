@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from distributed.formats.catalogue import Places
 from distributed.formats.grouping import ROW, Grouping
 from distributed.formats.output_format import Format
 from distributed.formats.subject import Batch
@@ -103,6 +104,11 @@ class Summary(Format):
             "distance": pa.array(distance.astype(np.int64), mask=distance < 0),
         }
 
+    def chrom(self, places: Places, elements: NDArray[np.int32]) -> pa.Array:
+        """Names of the chromosomes of `elements`, null of those without a place."""
+        names = np.array(self.subject.store.manifest.chroms, dtype=object)[places.chrom[elements]]
+        return pa.array(names, pa.string(), mask=~places.known[elements])
+
     @abstractmethod
     def keys(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int, NDArray[np.int64]]:
         """Group of each of the pairs `rows` (i,) within its line, number of groups, and its member in the group."""
@@ -125,16 +131,15 @@ class PerGene(Summary):
     def table(self, found: NDArray[np.void]) -> pa.Table:
         """See `Summary.table`."""
         store, catalogue = self.subject.store, self.subject.catalogue
-        promoters, promoter = store.promoters, store.pairs.promoter[found["row"]]
-        chrom, tss = _chrom(promoters.chrom, promoters.chrom_names, catalogue.placed["promoter"]), catalogue.tss
+        promoters, promoter, tss = catalogue.promoters, store.pairs.promoter[found["row"]], catalogue.tss
         order = np.lexsort((tss[promoter], promoters.chrom[promoter], store.pairs.line[found["row"]]))
         found, promoter = found[order], promoter[order]
         shared = self.columns(found["row"], found)
         best = pa.array(store.enhancers.names).take(pa.array(store.pairs.enhancer[found["row"]]))
         columns = {
             "CellType": shared["CellType"],
-            "chr": chrom.take(pa.array(promoter)),
-            "TargetGene": pa.array(catalogue.targets).take(pa.array(promoter)),
+            "chr": self.chrom(promoters, promoter),
+            "TargetGene": catalogue.targets.take(pa.array(promoter)),
             "TargetGeneEnsembl_ID": pa.array([own or None for own in catalogue.gene_ids], pa.string()).take(
                 pa.array(promoter)
             ),
@@ -163,20 +168,18 @@ class PerEnhancer(Summary):
     def table(self, found: NDArray[np.void]) -> pa.Table:
         """See `Summary.table`."""
         store, catalogue = self.subject.store, self.subject.catalogue
-        enhancers, enhancer = store.enhancers, store.pairs.enhancer[found["row"]]
+        enhancers, enhancer = catalogue.enhancers, store.pairs.enhancer[found["row"]]
         order = np.lexsort((enhancers.start[enhancer], enhancers.chrom[enhancer], store.pairs.line[found["row"]]))
         found, enhancer = found[order], enhancer[order]
         shared = self.columns(found["row"], found)
-        nowhere = ~catalogue.placed["enhancer"][enhancer]
-        best = pa.array(catalogue.targets).take(pa.array(store.pairs.promoter[found["row"]]))
+        nowhere = ~enhancers.known[enhancer]
+        best = catalogue.targets.take(pa.array(store.pairs.promoter[found["row"]]))
         columns = {
             "CellType": shared["CellType"],
-            "chr": _chrom(enhancers.chrom, enhancers.chrom_names, catalogue.placed["enhancer"]).take(
-                pa.array(enhancer)
-            ),
-            "start": pa.array(enhancers.start[enhancer].astype(np.int64), mask=nowhere),
-            "end": pa.array(enhancers.end[enhancer].astype(np.int64), mask=nowhere),
-            "name": pa.array(enhancers.names).take(pa.array(enhancer)),
+            "chr": self.chrom(enhancers, enhancer),
+            "start": pa.array(enhancers.start[enhancer], mask=nowhere),
+            "end": pa.array(enhancers.end[enhancer], mask=nowhere),
+            "name": pa.array(store.enhancers.names).take(pa.array(enhancer)),
             "class": np.where(catalogue.is_promoter[enhancer], "promoter", "distal"),
             "nGenesConsidered": found["members"],
             "nGenesPredicted": found["called"],
@@ -186,7 +189,3 @@ class PerEnhancer(Summary):
             "bestGeneDistance": shared["distance"],
         }
         return pa.table(columns, schema=self.schema)
-
-
-def _chrom(codes: NDArray[np.int16], names: list[str], placed: NDArray[np.bool_]) -> pa.Array:
-    return pa.array(np.array(names, dtype=object)[codes], pa.string(), mask=~placed)
