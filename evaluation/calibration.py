@@ -165,7 +165,8 @@ def choose_threshold(labels: ArrayLike, probabilities: ArrayLike, criterion: Cri
     Every cut between two distinct probabilities is tried; t is the middle of the best gap, the higher one of equals.
     """
     p, y, ends = _cuts(labels, probabilities)
-    value = CRITERIA[criterion](np.cumsum(y)[ends], ends + 1.0, float(y.sum()), float(p.size))
+    predicted = (ends + 1).astype(np.float64)
+    value = CRITERIA[criterion](np.cumsum(y)[ends], predicted, float(y.sum()), float(p.size))
     return _behind(p, int(ends[np.argmax(value)]))
 
 

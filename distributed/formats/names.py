@@ -32,7 +32,7 @@ ADDED: dict[OutputFormat, str] = {
     "tsv": ".tsv",
     "abc": ".abc.tsv.gz",
     "bedpe": ".bedpe.gz",
-    "interact": ".interact.bed",
+    "interact": ".interact",
     "igvf": ".igvf.tsv.gz",
     "per_gene": ".per_gene.tsv",
     "per_enhancer": ".per_enhancer.tsv",
