@@ -39,8 +39,8 @@ class Places:
         """The places of a store's enhancers or promoters."""
         unplaced = table.chrom_names.index(UNPLACED) if UNPLACED in table.chrom_names else -1
         chrom = np.array(table.chrom)
-        spans = (np.array(own, dtype=np.int64) for own in (table.start, table.end))
-        return cls(chrom, *spans, np.array(table.strand), chrom != unplaced)
+        start, end = table.start.astype(np.int64), table.end.astype(np.int64)
+        return cls(chrom, start, end, np.array(table.strand), chrom != unplaced)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pybigtools
 import pyranges
 import pytest
 from scored_pairs import CALIBRATION, PAIRS, PROMOTERS, WITH_GENES, small_store, write_formats
+from tiny_sources import build, lab
 
 from data_pipeline.errors import UserError
 from data_pipeline.store.store import Store
@@ -49,6 +50,13 @@ def genes_of(table: pd.DataFrame) -> list[str]:
 
 def test_start_sites_are_found_again_where_the_interval_lies_unevenly_around_them(store: Store) -> None:
     assert Catalogue.of(store).tss.tolist() == [promoter[7] for promoter in PROMOTERS]
+
+
+def test_start_sites_of_bengi_are_those_in_the_names_of_its_promoters(tmp_path: Path) -> None:
+    store = build(lab(tmp_path), tmp_path / "store")
+    named = [int(name.split(":")[1].split("-")[0]) for name in store.promoters.names]
+    assert Catalogue.of(store).tss.tolist() == named
+    assert (store.promoters.start + store.promoters.end).tolist() != [2 * tss for tss in named]
 
 
 def test_enhancers_that_overlap_a_promoter_are_known(store: Store) -> None:
