@@ -11,7 +11,6 @@ from pathlib import Path
 
 from data_pipeline.errors import UserError
 from data_pipeline.settings_text import require_known_keys
-from distributed.prediction import require_suffix
 from distributed.run_folder import check_name, require_record
 
 KNOWN_KEYS = Path(__file__).resolve().parents[1] / "configs/known_keys.txt"
@@ -38,10 +37,3 @@ def require_unclaimed(what: str, runs: Path, name: str, resume: bool, record: st
         require_record(what, runs / name, record)
     elif (runs / name).exists():
         raise UserError(f"{what} {runs / name} exists already; add --resume to continue it, or choose another --name")
-
-
-def require_new(out: Path, overwrite: bool) -> None:
-    """Raise `UserError` if `out` cannot become a table."""
-    require_suffix(out)
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise UserError(f"{out} exists already; give another --out, or --overwrite to replace it")

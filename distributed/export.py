@@ -43,6 +43,7 @@ def print_description(description: ModelDescription, console: Console) -> None:
         rows["calibration"] = (
             f"probability = sigmoid(logit / {calibration.temperature:.4g} + {calibration.bias:.4g}), "
             f"threshold {calibration.threshold:.4g}"
+            + ("" if calibration.at_recall70 is None else f", {calibration.at_recall70:.4g} at 70% recall")
         )
     else:
         rows["calibration"] = (

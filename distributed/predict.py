@@ -6,7 +6,8 @@
 1. Open the model (an export, or a run's best checkpoint) and the pairs (a store, or tables that become one for now).
 2. Draw support sets from these very pairs; no pair is scored with a support that shares an element with it.
 3. Encode every element once, score every pair with every draw: as Ray Data tasks, or with --local in this process.
-4. Write a table, a row per usable row of the input in its order, in one rename, and OUT.json beside it that says how.
+4. Write a table, a row per usable row of the input in its order, or another --format that a browser or a pipeline
+   opens, each in one rename, and OUT.json beside it that says how.
 
 Labels are not read. Input is never written to; work files lie in a hidden folder beside OUT until the end.
 """
@@ -19,6 +20,7 @@ from typing import Annotated
 import typer
 
 from data_pipeline.errors import UserError, command_line
+from distributed.formats import OUTPUT_FORMATS
 from distributed.prediction import Format
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -26,7 +28,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    out: Annotated[Path, typer.Option(help="Table to write: .parquet or .tsv.")],
+    out: Annotated[Path, typer.Option(help="File to write; of several formats, what their names begin with.")],
     model: Annotated[Path | None, typer.Option(help="Exported model.")] = None,
     run: Annotated[Path | None, typer.Option(help="Run whose best checkpoint is used instead.")] = None,
     line: Annotated[list[str] | None, typer.Option(help="Cell line to score; default: all of the input.")] = None,
@@ -35,7 +37,14 @@ def main(
     genome: Annotated[list[Path] | None, typer.Option(help="FASTA for --pairs; may be repeated.")] = None,
     enhancer_sequences: Annotated[Path | None, typer.Option(help="Sequences by name for --pairs.")] = None,
     promoter_sequences: Annotated[Path | None, typer.Option(help="Sequences by name for --pairs.")] = None,
-    format: Annotated[Format | None, typer.Option(help="What --pairs is; default: by suffix.")] = None,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(help=f"What to write: {', '.join(OUTPUT_FORMATS)}; may be repeated; default: by suffix."),
+    ] = None,
+    threshold: Annotated[
+        str, typer.Option(help="Call pairs at recall70, mcc, or a probability; default: the model's own.")
+    ] = "",
+    pairs_format: Annotated[Format | None, typer.Option(help="What --pairs is; default: by suffix.")] = None,
     column: Annotated[list[str] | None, typer.Option(help="key=column of --pairs; may be repeated.")] = None,
     max_bad: Annotated[float, typer.Option(help="Share of the rows of --pairs that may be rejected.")] = 0.02,
     genes: Annotated[Path | None, typer.Option(help="Annotation of genes (BED, GTF) for --pairs.")] = None,
@@ -48,7 +57,7 @@ def main(
         int, typer.Option(help="Pairs per support set; 0: what the line gives, to the model's bound.")
     ] = 0,
     seed: Annotated[int, typer.Option(help="Chooses the supports.")] = 0,
-    explain: Annotated[bool, typer.Option("--explain", help="Also what adds up to each logit.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Also what each logit is made of.")] = False,
     prevalence_shift: Annotated[
         bool,
         typer.Option("--prevalence-shift", help="Shift probabilities to the prevalence that the scores suggest."),
@@ -60,10 +69,13 @@ def main(
     """Score pairs of cell lines with an exported model or a run; labels are not read."""
     from data_pipeline.settings_text import require_settings_text
     from data_pipeline.store_folder import require_store
-    from distributed.command_checks import require_new
+    from distributed.formats import Outputs, require_threshold
     from distributed.run_folder import require_export, require_record
 
-    require_new(out, overwrite)
+    outputs = Outputs.of(out, format or [], overwrite)
+    require_threshold(threshold)
+    if explain and not {"parquet", "tsv"} & set(outputs.files):
+        raise UserError("--explain adds columns to the formats parquet and tsv only; add one of them with --format")
     if [store, pairs, yaml].count(None) != 2:
         raise UserError("give the pairs with one of --store, --pairs and --yaml")
     if (model is None) == (run is None):
@@ -98,7 +110,7 @@ def main(
         work_folder,
     )
 
-    options = {"draws": draws, "support": support, "seed": seed, "explain": explain}
+    options = {"draws": draws, "support": support, "seed": seed, "explain": explain, "threshold": threshold}
     options |= {"prevalence_shift": prevalence_shift}
     settings = validate(PredictionSettings, options, "options")
     console, lines = Console(), line or []
@@ -106,7 +118,7 @@ def main(
     if pairs:
         sequences = both_or_none(enhancer_sequences, promoter_sequences)
         table = PairTable(
-            pairs, one_line(lines), genome or [], sequences, format, column or [], max_bad, genes, build, chain
+            pairs, one_line(lines), genome or [], sequences, pairs_format, column or [], max_bad, genes, build, chain
         )
         description = describe_table(table)
     elif yaml:
@@ -120,7 +132,7 @@ def main(
         else:
             source = verified(store)  # type: ignore[arg-type]
         executor = in_process if local else on_ray(workers)
-        count = predict(deployment, source, lines, out, work, settings, executor, console)
+        count = predict(deployment, source, lines, outputs, work, settings, executor, console)
     if deployment.description.model.environment.labelled_support:
         console.print(
             "this model was trained with labelled support: it reads labels of support pairs where --store has them, "
@@ -128,7 +140,8 @@ def main(
             soft_wrap=True,
             highlight=False,
         )
-    console.print(f"{count} rows scored with {draws} support draws: {out}", soft_wrap=True, highlight=False)
+    written = ", ".join(map(str, outputs.files.values()))
+    console.print(f"{count} rows scored with {draws} support draws: {written}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

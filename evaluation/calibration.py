@@ -25,6 +25,8 @@ from evaluation.metrics import has_both_classes
 Criterion = Literal["mcc", "f1", "break_even"]
 Binning = Literal["width", "mass"]
 
+RECALL = 0.7
+"""Share of the interacting pairs that the threshold `at_recall70` finds, as ABC and its peers are thresholded."""
 MAX_TEMPERATURE = 50.0
 """T is sought in [1/50, 50]: a bound is met only where the logits separate the classes or carry nothing."""
 
@@ -62,12 +64,16 @@ class BetweenLines:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A frozen map from logits to probabilities, and the threshold on these probabilities."""
+    """A frozen map from logits to probabilities, and thresholds on these probabilities."""
 
     temperature: float = 1.0
     bias: float = 0.0
     threshold: float = 0.5
     criterion: Criterion = "mcc"
+    at_recall70: float | None = None
+    """Highest threshold that finds 70% of the interacting validation pairs; None before there was one."""
+    at_mcc: float | None = None
+    """Threshold of the best MCC, whatever the criterion; None before there was one."""
     prevalence: float | None = None
     """Of the pairs it was fitted to, the prevalence that its probabilities presume; None: not recorded."""
     between: BetweenLines | None = None
@@ -104,10 +110,11 @@ class Calibration:
     def from_dict(cls, content: Mapping[str, Any]) -> Calibration:
         """The inverse of `to_dict`; raises `UserError` where `content` is not a calibration."""
         names = [field.name for field in fields(cls)]
-        needed = [field.name for field in fields(cls) if field.name not in ("prevalence", "between")]
+        later = ("at_recall70", "at_mcc", "prevalence", "between")
+        needed = [name for name in names if name not in later]
         if not set(needed) <= set(content) <= set(names):
             raise UserError(
-                f"calibration must hold the keys {', '.join(needed)}, and of others only prevalence and between, "
+                f"calibration must hold the keys {', '.join(needed)}, and of others only {', '.join(later)}, "
                 f"but holds {', '.join(content)}"
             )
         if content["temperature"] <= 0 or content["criterion"] not in get_args(Criterion):
@@ -169,9 +176,12 @@ def fit_calibration(labels: ArrayLike, logits: ArrayLike, settings: CalibrationS
         )
     temperature, bias = fit_platt(labels, logits) if settings.bias else (fit_temperature(labels, logits), 0.0)
     scaled = Calibration(temperature, bias)
-    threshold = choose_threshold(labels, scaled.apply(logits), settings.criterion)
+    p = scaled.apply(logits)
+    threshold = choose_threshold(labels, p, settings.criterion)
+    at_mcc = threshold if settings.criterion == "mcc" else choose_threshold(labels, p, "mcc")
+    at_recall = threshold_at_recall(labels, p, RECALL)
     prevalence = float(np.mean(np.asarray(labels) == 1))
-    return Calibration(temperature, bias, threshold, settings.criterion, prevalence)
+    return Calibration(temperature, bias, threshold, settings.criterion, at_recall, at_mcc, prevalence)
 
 
 Counts = NDArray[np.float64]
@@ -204,12 +214,33 @@ def choose_threshold(labels: ArrayLike, probabilities: ArrayLike, criterion: Cri
 
     Every cut between two distinct probabilities is tried; t is the middle of the best gap, the higher one of equals.
     """
+    p, y, ends = _cuts(labels, probabilities)
+    predicted = (ends + 1).astype(np.float64)
+    value = CRITERIA[criterion](np.cumsum(y)[ends], predicted, float(y.sum()), float(p.size))
+    return _behind(p, int(ends[np.argmax(value)]))
+
+
+def threshold_at_recall(labels: ArrayLike, probabilities: ArrayLike, recall: float) -> float:
+    """Highest threshold t of the rule p >= t that finds at least `recall` of the positives; arguments as above.
+
+    t is the middle of its gap, as in `choose_threshold`. `labels` hold at least one 1.
+    """
+    p, y, ends = _cuts(labels, probabilities)
+    # Rounding must not ask for one more: 0.7 * 10 is 7.000000000000001 in some orders of arithmetic.
+    enough = np.cumsum(y)[ends] >= recall * y.sum() - 1e-9
+    return _behind(p, int(ends[np.argmax(enough)]))
+
+
+def _cuts(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Counts, Counts, NDArray[np.int64]]:
+    """Probabilities and labels from the highest down, and the last place of each distinct probability."""
     p = np.asarray(probabilities, dtype=np.float64)
     order = np.argsort(-p, kind="stable")
     p, y = p[order], np.asarray(labels, dtype=np.float64)[order]
-    ends = np.append(np.flatnonzero(np.diff(p)), p.size - 1)
-    value = CRITERIA[criterion](np.cumsum(y)[ends], ends + 1.0, float(y.sum()), float(p.size))
-    best = int(ends[np.argmax(value)])
+    return p, y, np.append(np.flatnonzero(np.diff(p)), p.size - 1)
+
+
+def _behind(p: Counts, best: int) -> float:
+    """A threshold between `best` of the falling probabilities and the next one."""
     if best == p.size - 1:
         return float(p[best])
     middle = (p[best] + p[best + 1]) / 2

@@ -47,6 +47,7 @@ def provenance(report: Report) -> Iterator[str]:
     yield (
         f"calibration frozen on the validation line: temperature {calibration.temperature:.3g}, bias "
         f"{calibration.bias:.3g}, threshold {calibration.threshold:.3g} by {calibration.criterion}"
+        + ("" if calibration.at_recall70 is None else f", {calibration.at_recall70:.3g} at 70% recall")
     )
     yield _between_lines(calibration)
     yield (

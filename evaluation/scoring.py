@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -87,7 +87,8 @@ class HeadScores(NamedTuple):
     environment: NDArray[np.float32]
     """(dE,) z_E."""
     parts: NDArray[np.float32]
-    """(n, K + 2) what adds up to the logits: the background, the environment's price, and K channels (`FreeEnergy`)."""
+    """(n, 3 K + 3 + G): what adds up to the logits, which is the background, the environment's price and K channels
+    (`FreeEnergy`); then u_k, g_k and r; then what each group of signals adds (G = 0 where no groups were given)."""
 
 
 class Scorer:
@@ -100,11 +101,16 @@ class Scorer:
         support: SupportSize,
         settings: ScoringSettings,
         progress: Callable[[int], None] | None = None,
+        groups: Mapping[str, NDArray[np.int64]] | None = None,
     ) -> None:
-        """`support` is the size of supports; `progress` is called with the number of pairs put through the trunk."""
+        """`support` is the size of supports; `progress` is called with the number of pairs put through the trunk.
+
+        `groups` are signals, by position, whose part in each logit is asked; each costs one more pass of the heads.
+        """
         self.model, self.store, self.support, self.settings = model.eval(), store, support, settings
         self.device = next(model.parameters()).device
         self._progress = progress or (lambda pairs: None)
+        self._groups = groups or {}
 
     def score_line(
         self,
@@ -227,16 +233,25 @@ class Scorer:
         distance[distance < 0] = np.nan
         features = self.store.line_features[self.store.pairs.line[rows[:1]]]
         labelled = self.model.settings.environment.labelled_support
-        scores = self.model.score_episodes(
-            self._episode(h), self._episode(distance), self._episode(self.store.signals(rows)),
-            torch.from_numpy(np.array(features)).to(self.device), len(support),
-            support_labels=self._episode(support_labels(self.store, support)) if labelled else None,
-        )  # fmt: skip
+        signals = self.store.signals(rows)
+        inputs = self._episode(h), self._episode(distance)
+        given = torch.from_numpy(np.array(features)).to(self.device), len(support)
+        labels = self._episode(support_labels(self.store, support)) if labelled else None
+        scores = self.model.score_episodes(*inputs, self._episode(signals), *given, support_labels=labels)
         logits, neutral = scores.logits[0].cpu().numpy(), scores.neutral[0].cpu().numpy()
         self._require_finite(query, logits + neutral)
-        own = FreeEnergy.of(scores)
-        parts = torch.cat([own.background.unsqueeze(-1), own.environment.unsqueeze(-1), own.channels], dim=-1)
-        return HeadScores(logits, neutral, scores.environment[0].cpu().numpy(), parts[0].cpu().numpy())
+        own, shift = FreeEnergy.of(scores), scores.shift.expand_as(scores.logits)
+        gates = scores.gates.expand_as(scores.channels)
+        parts = [*(one.unsqueeze(-1) for one in (own.background, own.environment)), own.channels]
+        parts += [scores.channels, gates, shift.unsqueeze(-1)]
+        for places in self._groups.values():
+            # Missing in the pairs to score alone, so that the line's z_E is the same.
+            without = signals.copy()
+            without[len(support) :, places] = np.nan
+            less = self.model.score_episodes(*inputs, self._episode(without), *given, support_labels=labels)
+            parts.append((scores.logits - less.logits).unsqueeze(-1))
+        joined = torch.cat(parts, dim=-1)[0].cpu().numpy()
+        return HeadScores(logits, neutral, scores.environment[0].cpu().numpy(), joined)
 
     def _require_finite(self, query: NDArray[np.int64], values: NDArray[np.float32]) -> None:
         unfit = query[~np.isfinite(values)]

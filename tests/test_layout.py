@@ -57,7 +57,7 @@ ARROWS = {
         "report_page",
     ),
     "distributed": (
-        "desk exchange hangs local_ray process_group monitoring",
+        "desk exchange formats hangs local_ray process_group monitoring",
         "failures settings",
         "assembly cluster engine",
         "run_folder",

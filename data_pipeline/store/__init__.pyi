@@ -7,6 +7,7 @@ from .store import Columns as Columns
 from .store import ElementTable as ElementTable
 from .store import Kind as Kind
 from .store import Manifest as Manifest
+from .store import PairTable as PairTable
 from .store import Store as Store
 from .store import read_manifest as read_manifest
 from .store import sha256_of as sha256_of

@@ -12,7 +12,6 @@ from .inputs import work_folder as work_folder
 from .job import PredictionSettings as PredictionSettings
 from .job import predict as predict
 from .table_formats import Format as Format
-from .table_formats import require_suffix as require_suffix
 from .unlabelled import PairTable as PairTable
 from .unlabelled import describe_table as describe_table
 from .unlabelled import ingest_unlabelled as ingest_unlabelled

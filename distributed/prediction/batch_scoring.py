@@ -30,6 +30,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.store import KINDS, Kind, Store
 from distributed.prediction.deployment import Deployment, open_export, write_export
 from distributed.prediction.executors import Arrays, Executor
+from distributed.prediction.explanation import context_groups, explained
 from distributed.prediction.matched_store import MatchedStore
 from evaluation import Scorer, ScoringSettings, Tokens
 
@@ -72,7 +73,7 @@ class Scored:
     neutral: NDArray[np.float32]
     """(k,) U_I."""
     parts: NDArray[np.float32]
-    """(k, K + 2) what adds up to the mean of the logits, see `HeadScores`; (k, 0) where nobody asked."""
+    """(k, P) the columns of `explained`, means over the draws; (k, 0) where nobody asked."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def score_part(job: Job, part: int) -> Arrays:
     rows, serving = arrays["rows"][job.part(part)], arrays["serving"][job.part(part)]
     h = opened.features(rows)
     logits, neutral = np.empty(serving.shape, dtype=np.float32), np.empty(len(rows), dtype=np.float32)
-    width = opened.scorer.model.settings.energy.channels + 2 if job.explain else 0
+    width = len(explained(opened.description)) if job.explain else 0
     parts = np.zeros((len(rows), width), dtype=np.float32)
     for number in np.unique(serving):
         where, draw = np.nonzero(serving == number)
@@ -206,7 +207,9 @@ class _Opened:
         deployment = open_export(job.work / "model")
         self.store = MatchedStore.of(job.store, deployment.description)
         model = deployment.build()
-        self.scorer = Scorer(model, self.store, deployment.description.support_in_use, job.scoring)
+        self.description = deployment.description
+        groups = context_groups(self.description) if job.explain else {}
+        self.scorer = Scorer(model, self.store, self.description.support_in_use, job.scoring, groups=groups)
         names = ("enhancers", "promoters", "rows", "members", "ends", "serving", "support_rows")
         self.arrays = {name: np.load(job.work / f"{name}.npy", mmap_mode="r") for name in names}
         self.tokens: dict[Kind, Tokens] = {kind: TokenFiles(job, kind) for kind in KINDS}

@@ -71,10 +71,20 @@ class FrozenCalibration(Settings):
     """A pair is called at this probability and above."""
     criterion: Criterion
     """What the threshold maximised on the validation line."""
+    at_recall70: float | None = Field(None, ge=0, le=1)
+    """Threshold that found 70% of the interacting pairs there; null: evaluated before there was one."""
+    at_mcc: float | None = Field(None, ge=0, le=1)
+    """Threshold of the best MCC there; null: evaluated before there was one."""
     prevalence: float | None = Field(None, gt=0, lt=1)
     """Of the validation line's pairs, which the probabilities presume; models of before have none."""
     between: FrozenSpread | None = None
     """How far the calibration is off on other lines; null where nothing is known."""
+
+    def threshold_of(self, name: str) -> float | None:
+        """The threshold called `recall70` or `mcc`; None where it was not frozen."""
+        if name == "recall70":
+            return self.at_recall70
+        return self.threshold if self.at_mcc is None and self.criterion == "mcc" else self.at_mcc
 
 
 class Origin(Settings):

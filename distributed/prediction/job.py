@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 from rich.console import Console
@@ -21,13 +23,15 @@ from data_pipeline.episodes import SupportSize
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
 from data_pipeline.store import Store
+from distributed.formats import Batch, Catalogue, Format, Outputs, Subject, opened, require_threshold
 from distributed.prediction.answers import Answers
 from distributed.prediction.batch_scoring import Job, Supports, plan_supports, score_pairs
 from distributed.prediction.deployment import Deployment, ModelDescription
 from distributed.prediction.executors import Executor
+from distributed.prediction.explanation import explained
 from distributed.prediction.matched_store import MatchedStore
 from distributed.prediction.prevalence_shift import ShiftedTables
-from distributed.prediction.score_table import SCHEMA, ScoreTable, TableWriter, schema
+from distributed.prediction.score_table import ScoreTable
 from evaluation import ScoringSettings
 
 
@@ -41,44 +45,87 @@ class PredictionSettings(Settings):
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Chooses the supports."""
     explain: bool = False
-    """Whether the table also has what adds up to each logit."""
+    """Whether the table also has what each logit is made of."""
     prevalence_shift: bool = False
     """Whether probabilities are shifted to the prevalence that a line's scores suggest, with a band between lines."""
+    threshold: str = ""
+    """At which probability a pair is called: `recall70`, `mcc`, a number, or nothing for the model's own."""
 
 
 def predict(
     deployment: Deployment,
     store_path: Path,
     lines: Sequence[str],
-    out: Path,
+    outputs: Outputs,
     work: Path,
     settings: PredictionSettings,
     executor: Executor,
     console: Console,
 ) -> int:
-    """Score the pairs of `lines` (none: all) of a store into the table `out`; returns the number of its rows.
+    """Score the pairs of `lines` (none: all) of a store into the files of `outputs`; returns the number of rows.
 
     `work` is a new folder that all workers see; its name is used once, because workers remember it. Raises `UserError`
-    where the store does not fit the model or a line has too few pairs.
+    where the store does not fit the model or the formats, or a line has too few pairs.
     """
     model = deployment.description
     store = MatchedStore.of(store_path.resolve(), model)
     print_match(store, model, console)
     rows = select_rows(store, lines)
+    threshold = threshold_in_use(model, settings.threshold)
+    columns = explained(model) if settings.explain else []
+    catalogue = Catalogue.of(store)
+    table = ScoreTable(store, catalogue, model.calibration, threshold, columns)
+    asked = bool(settings.threshold)
+    formats = opened(outputs, Subject(store, catalogue, rows, table.schema, threshold, asked, model.origin.run))
     size = SupportSize.exactly(settings.support) if settings.support else model.support_in_use
     supports = plan_supports(store, rows, size, settings.draws, settings.seed)
     job = Job(work.resolve(), store.path, ScoringSettings(support_draws=settings.draws), explain=settings.explain)
-    own = schema(model.model.energy.channels if settings.explain else 0)
-    table = ScoreTable(store, model.calibration)
-    answers = Answers(store, rows, settings.draws, len(own) - len(SCHEMA))
+    answers = Answers(store, rows, settings.draws, len(columns))
     shift = ShiftedTables(model.calibration, work) if settings.prevalence_shift else None
-    with TableWriter(out, own) as writer:
-        scores = score_pairs(deployment, store, supports, job, executor)
-        tables = (table.rows(answers.after(scored)) for scored in scores)
-        for shown in tables if shift is None else shift.of(tables):
-            writer.write(shown)
-        _write_record(out, store, model, supports, settings, answers.count, shift)
+    with ExitStack() as stack:
+        for own in formats:
+            stack.enter_context(own)
+        ready = (answers.after(scored) for scored in score_pairs(deployment, store, supports, job, executor))
+        batches = (Batch(table.rows(own), own.rows) for own in ready)
+        for batch in batches if shift is None else shifted(batches, shift):
+            for own in formats:
+                own.write(batch)
+        _write_record(outputs, formats, store, model, supports, settings, threshold, answers.count, shift)
     return answers.count
+
+
+def shifted(batches: Iterable[Batch], shift: ShiftedTables) -> Iterator[Batch]:
+    """The same batches with shifted probabilities; their row numbers wait in memory, 8 bytes each."""
+    rows: list[NDArray[np.int64]] = []
+
+    def tables() -> Iterator[pa.Table]:
+        for batch in batches:
+            if len(batch.rows):
+                rows.append(batch.rows)
+                yield batch.table
+
+    for place, table in enumerate(shift.of(tables())):
+        yield Batch(table, rows[place])
+
+
+def threshold_in_use(model: ModelDescription, asked: str) -> float | None:
+    """The probability that the words `asked` mean for this model; None: it has no calibration, and nobody asked.
+
+    Raises `UserError` where the words mean nothing, or nothing for this model.
+    """
+    wanted, frozen = require_threshold(asked), model.calibration
+    again = f"run evaluate.py --run {shlex.quote(f'runs/{model.origin.run}')} and export it again"
+    if frozen is None:
+        if wanted is not None:
+            raise UserError(f"--threshold is a probability, and the model has no calibration to give any; {again}")
+        return None
+    found = frozen.threshold_of(wanted) if isinstance(wanted, str) else frozen.threshold if wanted is None else wanted
+    if found is None:
+        raise UserError(
+            f"the model's calibration has no threshold '{wanted}', because its run was evaluated by an earlier "
+            f"version; {again}, or give --threshold a number"
+        )
+    return found
 
 
 def select_rows(store: Store, lines: Sequence[str]) -> NDArray[np.int64]:
@@ -115,11 +162,13 @@ def print_match(store: MatchedStore, model: ModelDescription, console: Console) 
 
 
 def _write_record(
-    out: Path,
+    outputs: Outputs,
+    formats: Sequence[Format],
     store: Store,
     model: ModelDescription,
     supports: Supports,
     settings: PredictionSettings,
+    threshold: float | None,
     answers: int,
     shift: ShiftedTables | None,
 ) -> None:
@@ -131,9 +180,11 @@ def _write_record(
         "store": store.checksum,
         "model": {"checksum": model.checksum, **model.origin.model_dump()},
         "calibration": model.calibration.model_dump() if model.calibration else None,
+        "threshold": threshold,
+        "files": [file.name for own in formats for file in own.files],
         "support": sizes,
         "draws": settings.draws,
         "seed": settings.seed,
         "prevalence_shift": shift.record() if shift else None,
     }
-    write_durably(out.with_name(f"{out.name}.json"), json.dumps(record, indent=1).encode())
+    write_durably(outputs.out.with_name(f"{outputs.out.name}.json"), json.dumps(record, indent=1).encode())

@@ -1,11 +1,8 @@
-"""Which tables distributed/predict.py reads and writes, and what the end of a file's name says about them."""
+"""Which tables distributed/predict.py reads, and what the end of a file's name says about them."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
-
-from data_pipeline.errors import UserError
 
 Format = Literal[
     "csv",
@@ -21,10 +18,3 @@ Format = Literal[
     "loops",
 ]
 SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".bedpe": "bedpe"}
-WRITTEN = (".parquet", ".tsv")
-
-
-def require_suffix(out: Path) -> None:
-    """Raise `UserError` if the name of `out` does not say how to write it."""
-    if out.suffix not in WRITTEN:
-        raise UserError(f"{out} must end in {' or '.join(WRITTEN)}, which says how it is written")

@@ -117,7 +117,7 @@ def _format_of(file: Path) -> Format:
     if suffix not in SUFFIXES:
         raise UserError(
             f"{file}: the name does not tell what kind of table it is (it may end in {', '.join(SUFFIXES)}); "
-            "give --format"
+            "give --pairs-format"
         )
     return SUFFIXES[suffix]
 

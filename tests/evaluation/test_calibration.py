@@ -20,6 +20,7 @@ from evaluation.calibration import (
     fit_temperature,
     negative_log_likelihood,
     reliability,
+    threshold_at_recall,
 )
 
 
@@ -114,6 +115,33 @@ def test_constant_probabilities_have_a_threshold():
 def test_validation_pairs_of_one_class_are_refused():
     with pytest.raises(UserError, match="3 validation pairs do not hold both labels"):
         fit_calibration([0, 0, 0], [0.1, 0.2, 0.3])
+
+
+def test_threshold_at_recall_finds_seven_of_ten_and_is_the_highest_that_does():
+    p = np.linspace(0.95, 0.05, 19)  # positives at even places
+    labels = np.arange(19) % 2 == 0
+    threshold = threshold_at_recall(labels, p, 0.7)
+    assert (p[labels] >= threshold).sum() == 7
+    assert threshold == pytest.approx((p[12] + p[13]) / 2)
+    assert threshold_at_recall(labels, p, 1.0) == pytest.approx(0.05)
+
+
+def test_a_tie_at_the_recall_is_taken_whole():
+    assert threshold_at_recall([1, 0, 1, 1, 0], [0.9, 0.5, 0.5, 0.5, 0.1], 0.7) == pytest.approx(0.3)
+
+
+def test_both_thresholds_are_frozen_whatever_the_criterion():
+    labels, logits = calibrated(2000)
+    best, other = (fit_calibration(labels, logits, CalibrationSettings(criterion=own)) for own in ("mcc", "f1"))
+    assert best.threshold == best.at_mcc == other.at_mcc
+    assert other.threshold != other.at_mcc
+    found = best.apply(logits[labels == 1]) >= best.at_recall70
+    assert 0.7 <= found.mean() < 0.7 + 2 / labels.sum()
+
+
+def test_calibration_of_an_earlier_report_has_one_threshold():
+    earlier = {"temperature": 2.0, "bias": 0.1, "threshold": 0.4, "criterion": "mcc"}
+    assert Calibration.from_dict(earlier) == Calibration(2.0, 0.1, 0.4, "mcc", None, None)
 
 
 def test_calibration_round_trips_through_its_dictionary():

@@ -106,6 +106,20 @@ def test_calibration_travels_with_the_model(store: Store, tmp_path: Path) -> Non
     assert calibration.model_dump() == CALIBRATION
 
 
+def test_calibration_of_before_there_were_several_thresholds_is_read(store: Store, tmp_path: Path) -> None:
+    run = evaluated(tiny_run(tmp_path / "runs", store))
+    earlier = {name: value for name, value in CALIBRATION.items() if not name.startswith("at_")}
+    (run / "report" / "calibration.json").write_text(json.dumps(earlier))
+    file = exported(run, tmp_path / "model") / "model.json"
+    content = json.loads(file.read_text())
+    del content["calibration"]["at_recall70"], content["calibration"]["at_mcc"], content["checksum"]
+    content["checksum"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    file.write_text(json.dumps(content))
+    calibration = open_export(tmp_path / "model").description.calibration
+    assert calibration is not None
+    assert (calibration.threshold_of("mcc"), calibration.threshold_of("recall70")) == (0.4, None)
+
+
 def test_calibration_of_another_checkpoint_is_not_used(store: Store, tmp_path: Path) -> None:
     run = evaluated(tiny_run(tmp_path / "runs", store), "checkpoint_000000003")
     assert open_run(run).description.calibration is None

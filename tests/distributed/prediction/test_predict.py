@@ -94,10 +94,12 @@ def test_the_parts_add_up_to_the_mean_logit_and_are_kept_only_where_asked(place:
         work = tmp_path / str(explain)
         work.mkdir()
         job = Job(work, store.path, ScoringSettings(), pairs_per_part=7, explain=explain)
+        channels = deployment.description.model.energy.channels
         for scored in score_pairs(deployment, store, supports, job, in_process):
-            assert scored.parts.shape[1] == (deployment.description.model.energy.channels + 2) * explain
+            assert scored.parts.shape[1] == (3 * channels + 3) * explain
             if explain:
-                np.testing.assert_allclose(scored.parts.sum(axis=1), scored.logits.mean(axis=1), atol=1e-5)
+                summands = scored.parts[:, : channels + 2].sum(axis=1)
+                np.testing.assert_allclose(summands, scored.logits.mean(axis=1), atol=1e-5)
 
 
 def test_scores_do_not_depend_on_how_the_work_is_cut(place: Path, tmp_path: Path) -> None:
@@ -140,6 +142,73 @@ def test_columns_follow_from_logits_and_the_frozen_calibration(place: Path, tmp_
         expected = 1 / (1 + np.exp(-(table[f"logit{end}"].astype(float) / 2.0 - 0.5)))
         np.testing.assert_allclose(table[f"probability{end}"], expected, rtol=1e-6)
     assert table["call"].tolist() == (table["probability"] >= CALIBRATION["threshold"]).astype(int).tolist()
+
+
+@pytest.mark.parametrize(("asked", "threshold"), [("recall70", 0.3), ("mcc", 0.4), ("0.55", 0.55)])
+def test_pairs_are_called_at_the_threshold_asked_for(place: Path, tmp_path: Path, asked: str, threshold: float) -> None:
+    options = ("--store", place / "store", "--line", "sim4", "--threshold", asked)
+    table = predicted(place, tmp_path / "scores.parquet", *options)
+    assert table["call"].tolist() == (table["probability"] >= threshold).astype(int).tolist()
+    assert json.loads((tmp_path / "scores.parquet.json").read_text())["threshold"] == threshold
+
+
+def test_a_threshold_needs_a_calibration_that_has_it(place: Path, tmp_path: Path) -> None:
+    run, pairs = tiny_run(tmp_path / "runs", Store.open(place / "store")), ("--store", place / "store")
+    out = tmp_path / "scores.tsv"
+    _, _, error = command("--run", run, *pairs, "--out", out, "--local", "--threshold", "mcc")
+    assert "--threshold is a probability, and the model has no calibration" in str(error)
+    _, _, error = command("--run", run, *pairs, "--out", out, "--local", "--format", "per_gene")
+    assert "format per_gene gives probabilities and the model has no calibration; run evaluate.py" in str(error)
+    earlier = {name: value for name, value in CALIBRATION.items() if not name.startswith("at_")}
+    (evaluated(run) / "report" / "calibration.json").write_text(json.dumps(earlier))
+    _, _, error = command("--run", run, *pairs, "--out", out, "--local", "--threshold", "recall70")
+    assert "has no threshold 'recall70', because its run was evaluated by an earlier version" in str(error)
+    assert [file.name for file in tmp_path.iterdir()] == ["runs"]
+
+
+def test_several_formats_come_of_one_scoring(place: Path, tmp_path: Path) -> None:
+    wanted = ("parquet", "abc", "bedpe", "interact", "per_gene", "per_enhancer")
+    formats = [part for name in wanted for part in ("--format", name)]
+    status, output, error = command(
+        "--model", place / "model", "--local", "--store", place / "store", "--line", "sim4", "--out", tmp_path / "sim4",
+        *formats,
+    )  # fmt: skip
+    assert status == 0, error
+    assert "sim4.bedpe.gz" in output
+    files = json.loads((tmp_path / "sim4.json").read_text())["files"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*files, "sim4.json"])
+    table = pd.read_parquet(tmp_path / "sim4.parquet")
+    called = int(table["call"].sum())
+    assert len(pd.read_csv(tmp_path / "sim4.abc_threshold0.4.tsv.gz", sep="\t")) == called
+    genes = pd.read_csv(tmp_path / "sim4.per_gene.tsv", sep="\t")
+    assert (genes["nEnhancersConsidered"].sum(), genes["nDistalEnhancersPredicted"].sum()) == (240, called)
+    assert (table["tss"] == (table["promoter_start"] + table["promoter_end"]) // 2).all()
+
+
+def test_the_energy_is_told_by_channel_and_by_group_of_signals(tmp_path: Path) -> None:
+    trained = tiny_store(tmp_path / "trained", "signals=both")
+    run = tiny_run(tmp_path / "runs", trained, energy={"channels": 2})
+    fewer = tiny_store(tmp_path / "fewer", "signals=element")
+    tables = []
+    for store in (trained, fewer):
+        out = tmp_path / f"{store.path.name}.parquet"
+        options = ("--store", store.path, "--line", "sim4", "--draws", 1, "--explain", "--out", out)
+        assert command("--run", run, *options, "--local")[0] == 0
+        tables.append(pd.read_parquet(out))
+    table, without = tables
+    assert table.columns[-12:].tolist() == [
+        *("logit_background", "logit_environment", "logit_channel_1", "logit_channel_2"),
+        *("energy_channel_1", "energy_channel_2", "gate_1", "gate_2", "shift"),
+        *("context_pair", "context_enhancer", "context_promoter"),
+    ]
+    np.testing.assert_allclose(table["energy_channel_1"] + table["energy_channel_2"], table["neutral"], atol=1e-5)
+    for channel in (1, 2):
+        product = table[f"energy_channel_{channel}"] * table[f"gate_{channel}"]
+        np.testing.assert_allclose(table[f"logit_channel_{channel}"] * table["shift"],
+                                   -product * table["logit_environment"], atol=1e-5)  # fmt: skip
+    assert table["context_pair"].abs().median() > 1e-3
+    assert (without["context_pair"] == 0).all()
+    assert without["context_enhancer"].abs().median() > 1e-3
 
 
 def test_one_draw_has_no_interval(place: Path, tmp_path: Path) -> None:
@@ -220,7 +289,7 @@ def test_wrong_option_is_one_sentence_and_leaves_nothing(
 
 def test_name_of_the_table_must_say_how_it_is_written(place: Path, tmp_path: Path) -> None:
     sentence = mistake(place, "--store", place / "store", "--out", tmp_path / "scores.xlsx")
-    assert sentence.endswith("must end in .parquet or .tsv, which says how it is written")
+    assert sentence.endswith("or its --format be given")
 
 
 def test_pairs_that_all_share_an_element_cannot_support_each_other(place: Path) -> None:

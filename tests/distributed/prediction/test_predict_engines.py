@@ -16,6 +16,7 @@ from tiny_models import evaluated, tiny_run
 from tiny_training import tiny_store
 
 from data_pipeline.errors import UserError
+from distributed.formats import Outputs
 from distributed.prediction.deployment import open_export, open_run, write_export
 from distributed.prediction.executors import Arrays, Executor, Part, in_process, on_ray
 from distributed.prediction.job import PredictionSettings, predict
@@ -50,7 +51,7 @@ def scored(place: Path, folder: Path, executor: Executor) -> pd.DataFrame:
     (folder / "work").mkdir(parents=True)
     model, settings = open_export(place / "model"), PredictionSettings(draws=3)
     out = folder / "scores.parquet"
-    predict(model, place / "store", ["sim4"], out, folder / "work", settings, executor, Console(quiet=True))
+    predict(model, place / "store", ["sim4"], Outputs.of(out), folder / "work", settings, executor, Console(quiet=True))
     return pd.read_parquet(out)
 
 

@@ -46,7 +46,7 @@ def lab(tmp_path: Path) -> Path:
 
 def test_a_peak_file_and_genes_are_scored_as_candidates_without_a_table_of_pairs(models: Path, lab: Path) -> None:
     peaks, out = write(lab / "peaks.narrowPeak", PEAKS), lab / "scores.tsv"
-    options = ("--format", "candidates", "--genes", lab / "genes.bed", *genome(lab), "--line", "A549")
+    options = ("--pairs-format", "candidates", "--genes", lab / "genes.bed", *genome(lab), "--line", "A549")
     _, error = command(models / "plain", "--pairs", peaks, *options, "--out", out)
     assert error == ""
     table = pd.read_csv(out, sep="\t")
@@ -65,7 +65,7 @@ def test_every_row_of_a_scored_table_is_answered_in_its_order(models: Path, lab:
     rows, out = pair_rows(), lab / "scores.tsv"
     table = write(lab / "predictions.tsv.gz", scored(rows))
     _, error = command(
-        models / "plain", "--pairs", table, "--format", kind, *genome(lab), "--line", "A549", "--out", out
+        models / "plain", "--pairs", table, "--pairs-format", kind, *genome(lab), "--line", "A549", "--out", out
     )
     assert error == ""
     answered = pd.read_csv(out, sep="\t")
@@ -75,7 +75,7 @@ def test_every_row_of_a_scored_table_is_answered_in_its_order(models: Path, lab:
 
 def build_options(lab: Path) -> tuple[object, ...]:
     table = write(lab / "predictions.tsv", scored(pair_rows()))
-    return ("--pairs", table, "--format", "abc", *genome(lab), "--line", "A549", "--out", lab / "scores.tsv")
+    return ("--pairs", table, "--pairs-format", "abc", *genome(lab), "--line", "A549", "--out", lab / "scores.tsv")
 
 
 def test_a_model_remembers_the_build_it_was_trained_on(models: Path) -> None:
@@ -124,7 +124,18 @@ def test_public_predictions_of_others_are_scored(models: Path, tmp_path: Path, f
     write(tmp_path / "chr22.fa", ">chr22\n" + (CHR20[:4000] + "\n") * (CHR22 // 4000 + 1))
     out = tmp_path / "scores.parquet"
     genes = PUBLIC / "genes/CollapsedGeneBounds.hg38.TSS500bp.bed.gz"
-    options = ("--format", kind, "--genes", genes, "--genome", tmp_path / "chr22.fa", "--line", "K562", "--draws", 1)
+    options = (
+        "--pairs-format",
+        kind,
+        "--genes",
+        genes,
+        "--genome",
+        tmp_path / "chr22.fa",
+        "--line",
+        "K562",
+        "--draws",
+        1,
+    )
     _, error = command(models / "plain", "--pairs", PUBLIC / "formats" / file, *options, "--out", out)
     assert error == ""
     answered = len(pd.read_parquet(out))

@@ -166,8 +166,8 @@ def test_incomplete_description_is_one_sentence(
 def test_table_of_unknown_kind_asks_for_its_format(model: Path, lab: Path) -> None:
     table = write(lab / "pairs.xlsx", csv(pair_rows(), COLUMNS))
     line = (*genome(lab), "--line", "A549", "--out", lab / "scores.tsv")
-    assert "give --format" in command(model, "--pairs", table, *line)[1]
-    assert command(model, "--pairs", table, "--format", "csv", *line)[1] == ""
+    assert "give --pairs-format" in command(model, "--pairs", table, *line)[1]
+    assert command(model, "--pairs", table, "--pairs-format", "csv", *line)[1] == ""
 
 
 def test_too_few_pairs_of_a_table_are_named(model: Path, lab: Path) -> None:

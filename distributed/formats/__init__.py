@@ -1,0 +1,6 @@
+"""Rows of scored pairs in, files that other programs open out, batch by batch, each visible when it is complete."""
+
+import lazy_loader
+
+# What __init__.pyi names, each imported when it is first asked for: a command must not wait for what it does not use.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

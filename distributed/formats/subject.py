@@ -1,0 +1,62 @@
+"""What a format is given: the facts of a prediction before it starts, then its rows in batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from data_pipeline.store import Store
+from distributed.formats.catalogue import Catalogue
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is known of a prediction before a pair is scored."""
+
+    store: Store
+    """Store of the pairs."""
+    catalogue: Catalogue
+    """Its genes and places."""
+    rows: NDArray[np.int64]
+    """(k,) store rows that will be scored."""
+    schema: pa.Schema
+    """Columns of a batch's table; docs/predict.md says what each means."""
+    threshold: float | None
+    """Probability at and above which a pair is called; None where the model has no calibration."""
+    asked: bool
+    """Whether the user named a threshold."""
+    model: str
+    """The run the model comes from."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A stretch of the answers, in the order of the input."""
+
+    table: pa.Table
+    """(i,) rows of `Subject.schema`."""
+    rows: NDArray[np.int64]
+    """(i,) store rows they answer for."""
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        """A column of the table."""
+        return self.table[name]
+
+    @cached_property
+    def probability(self) -> NDArray[np.float64]:
+        """(i,) P(interaction); NaN without calibration."""
+        values: NDArray[np.float64] = pc.fill_null(self.table["probability"], np.nan).to_numpy()
+        return values
+
+    def kept(self, threshold: float) -> Batch:
+        """The rows whose probability reaches `threshold`."""
+        return self.where(self.probability >= threshold)
+
+    def where(self, chosen: NDArray[np.bool_]) -> Batch:
+        """The rows where `chosen` (i,) is true."""
+        return Batch(self.table.filter(pa.array(chosen)), self.rows[chosen])
