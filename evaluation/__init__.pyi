@@ -52,3 +52,4 @@ from .report_text import render as render
 from .scoring import Scorer as Scorer
 from .scoring import Tokens as Tokens
 from .settings import ScoringSettings as ScoringSettings
+from .smoothing import smoothed as smoothed

@@ -25,6 +25,7 @@ from data_pipeline.episodes import SupportSize, draw_supports, support_labels
 from data_pipeline.errors import UserError
 from data_pipeline.store import KINDS, Kind, Store
 from evaluation.settings import ScoringSettings
+from evaluation.smoothing import smoothed
 from model.energy import FreeEnergy
 from model.episode_model import EpisodeModel
 
@@ -140,8 +141,14 @@ class Scorer:
             found = self.heads(*own, support, query)
             logits[part.positions, draw], neutral[part.positions] = found[:2]
             environments.append(found[2])
+        logits, neutral = self.smoothed(rows, logits), self.smoothed(rows, neutral)
         alike = np.isin(np.arange(len(rows)), served[0].positions)
         return LineScores(rows, logits, neutral, np.stack(environments[:draws]), alike)
+
+    def smoothed(self, rows: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`values` (k, ...) of pairs `rows` (k,) of one line, averaged over neighbours as the settings say."""
+        enhancer, promoter = self.settings.smooth_enhancer, self.settings.smooth_promoter
+        return smoothed(self.store, rows, values, enhancer, promoter) if enhancer or promoter else values
 
     @torch.no_grad()
     def pair_features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -26,6 +26,10 @@ class ScoringSettings(Settings):
     """Most validation pairs scored at an epoch's end; more are thinned, the same ones each time."""
     monitor_pairs: int = Field(1000, ge=0)
     """Training pairs, and validation pairs under a wrong support set, scored at an epoch's end to monitor; 0: none."""
+    smooth_enhancer: int = Field(0, ge=0, le=1_000_000)
+    """Scores are averaged over the line's own pairs whose enhancers lie within so many bp of each other, ..."""
+    smooth_promoter: int = Field(0, ge=0, le=1_000_000)
+    """... and whose promoters lie within so many; 0 for both: no averaging."""
 
 
 class AsksForScores(Protocol):

@@ -119,6 +119,10 @@ class ModelDescription(Settings):
     """Fewest pairs in a support set: the smallest trained with."""
     support_bound: int = Field(0, ge=0)
     """Most pairs in a support set; 0, as in exports of before there was one: always `support`."""
+    smooth_enhancer: int = Field(0, ge=0)
+    """bp between enhancers up to which scores are averaged (`scoring.smooth_enhancer`)."""
+    smooth_promoter: int = Field(0, ge=0)
+    """Likewise between promoters."""
     signal_names: list[str]
     """Signal tracks it expects, in order."""
     line_features: int = Field(ge=0)
@@ -180,6 +184,8 @@ def open_run(run: Path) -> Deployment:
         windows=_windows(run, record, state),
         support=settings.support_in_use.least,
         support_bound=settings.support_in_use.most,
+        smooth_enhancer=settings.scoring.smooth_enhancer,
+        smooth_promoter=settings.scoring.smooth_promoter,
         signal_names=state.signal_names,
         line_features=state.inputs["line_features"],
         train_lines=state.train_lines,

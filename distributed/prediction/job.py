@@ -25,14 +25,14 @@ from data_pipeline.settings import Settings
 from data_pipeline.store import Store
 from distributed.formats import Batch, Catalogue, Format, Outputs, Subject, opened, require_threshold
 from distributed.prediction.answers import Answers
-from distributed.prediction.batch_scoring import Job, Supports, plan_supports, score_pairs
+from distributed.prediction.batch_scoring import Job, Scored, Supports, plan_supports, score_pairs
 from distributed.prediction.deployment import Deployment, ModelDescription
 from distributed.prediction.executors import Executor
 from distributed.prediction.explanation import explained
 from distributed.prediction.matched_store import MatchedStore
 from distributed.prediction.prevalence_shift import ShiftedTables
 from distributed.prediction.score_table import ScoreTable
-from evaluation import ScoringSettings
+from evaluation import ScoringSettings, smoothed
 
 
 class PredictionSettings(Settings):
@@ -85,13 +85,37 @@ def predict(
     with ExitStack() as stack:
         for own in formats:
             stack.enter_context(own)
-        ready = (answers.after(scored) for scored in score_pairs(deployment, store, supports, job, executor))
+        scores = score_pairs(deployment, store, supports, job, executor)
+        if model.smooth_enhancer or model.smooth_promoter:
+            scores = averaged(store, rows, scores, model.smooth_enhancer, model.smooth_promoter)
+        ready = (answers.after(scored) for scored in scores)
         batches = (Batch(table.rows(own), own.rows) for own in ready)
         for batch in batches if shift is None else shifted(batches, shift):
             for own in formats:
                 own.write(batch)
         _write_record(outputs, formats, store, model, supports, settings, threshold, answers.count, shift)
     return answers.count
+
+
+def averaged(
+    store: Store, rows: NDArray[np.int64], scores: Iterable[Scored], enhancer: int, promoter: int
+) -> Iterator[Scored]:
+    """`scores` of `rows` (k,), in the same parts, averaged line by line over neighbouring pairs.
+
+    What adds up to a logit is averaged as well, so that it still does. All scores are in memory for that: 4 bytes per
+    pair and draw, neutral score, or part of an explanation.
+    """
+    parts = list(scores)
+    whole = [np.concatenate([getattr(part, name) for part in parts]) for name in ("logits", "neutral", "parts")]
+    line = store.pairs.line[rows]
+    for own in np.unique(line):
+        mine = np.flatnonzero(line == own)
+        for values in whole:
+            if values[mine].size:
+                values[mine] = smoothed(store, rows[mine], values[mine], enhancer, promoter)
+    ends = np.cumsum([len(part.neutral) for part in parts])
+    for end, part in zip(ends, parts, strict=True):
+        yield Scored(*(values[end - len(part.neutral) : end] for values in whole))
 
 
 def shifted(batches: Iterable[Batch], shift: ShiftedTables) -> Iterator[Batch]:
