@@ -93,7 +93,7 @@ def model_logits(store: Path, runs: Path, line: str, fold: int, seed: int, overr
 
 
 def rival_scores(store: Store, fold: Fold) -> dict[str, NDArray[np.float64]]:
-    """Scores of the test pairs by LightGBM, on all numbers and on those of the pairs alone, and simple rivals that apply."""
+    """Scores of the test pairs by LightGBM, on all numbers and on those of the pairs alone, and by simple rivals."""
     train_rows = np.concatenate([fold.rows(store, own, "train") for own in fold.train_lines])
     known, asked = pair_data(store, train_rows), pair_data(store, fold.rows(store, fold.test_line, "test"))
     scores = {BOOSTED: signal_boosting(known, asked)}
