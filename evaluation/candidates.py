@@ -101,7 +101,8 @@ def _counts(labels: ArrayLike, groups: ArrayLike) -> tuple[NDArray[np.int64], ND
     """Code (n,) of each pair's group, and the positives and negatives of each group."""
     positive = np.asarray(labels) == 1
     names, group = np.unique(np.asarray(groups), return_inverse=True)
-    positives, negatives = (np.bincount(group, weights=own, minlength=names.size) for own in (positive, ~positive))
+    positives = np.bincount(group, weights=positive, minlength=names.size).astype(np.float64)
+    negatives = np.bincount(group, weights=~positive, minlength=names.size).astype(np.float64)
     return group.astype(np.int64), positives, negatives
 
 

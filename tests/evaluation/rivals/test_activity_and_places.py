@@ -50,7 +50,7 @@ def test_abc_sums_over_all_pairs_of_the_line_and_not_only_over_those_asked():
 
 def test_abc_of_the_context_is_taken_where_the_store_has_it_and_left_with_the_context():
     signals = np.column_stack([pairs().signals, np.array([0.4, 0.3, 0.2, np.nan], np.float32)])
-    told = pairs(signals=signals, signal_names=(*pairs().signal_names, "pair:context:abc"))
+    told = pairs(signals=signals, signal_names=(*pairs().signal_names, "context:activity/abc [DNase+H3K27ac]"))
     assert activity_by_contact(told, told) == pytest.approx([0.4, 0.3, 0.2, 0.0])
     bare = without_context(told)
     assert bare.signal_names == pairs().signal_names
