@@ -38,11 +38,9 @@ class Landscape:
         edges = np.arange(0, int(self.points[-1]) + 2 * width, width)
         return self.mass(edges[:-1], edges[1:])
 
-    def spread(self, columns: list[int], signals: int) -> Landscape:
-        """The same with its signals in `columns` of `signals`, and 0 in the others."""
-        integral = np.zeros((len(self.points), signals))
-        integral[:, columns] = self.integral
-        return Landscape(self.points, integral)
+    def alone(self, column: int) -> Landscape:
+        """The signal of `column` alone."""
+        return Landscape(self.points, self.integral[:, [column]])
 
     @staticmethod
     def joined(parts: list[Landscape | None]) -> Landscape:
