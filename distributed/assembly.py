@@ -20,8 +20,8 @@ STATISTICS_ROWS = 200_000
 """Most training pairs looked at for the statistics of signals."""
 
 
-def build_module(store: Store, fold: Fold, settings: RunSettings) -> TrainingModule:
-    """The training module for `store`, with statistics and class counts of the training pairs in its buffers."""
+def unfitted_module(store: Store, fold: Fold, settings: RunSettings) -> TrainingModule:
+    """The training module for `store` before it has seen a pair: for who puts the state of another into it."""
     module = TrainingModule(
         settings.model,
         settings.objective,
@@ -31,44 +31,72 @@ def build_module(store: Store, fold: Fold, settings: RunSettings) -> TrainingMod
         seed=settings.train.seed,
         gather=gather_episodes,
     )
+    module.model.set_assays(torch.from_numpy(needed_assays(store.signal_names)))
+    module.set_lines(fold.train_lines, torch.from_numpy(_line_features(store, fold)))
+    return module
+
+
+def build_module(store: Store, fold: Fold, settings: RunSettings) -> TrainingModule:
+    """The training module for `store`, with statistics and class counts of the training pairs in its buffers.
+
+    Raises `UserError` where `signals.leave_out` names what the store does not have.
+    """
+    module = unfitted_module(store, fold, settings)
     rows = np.concatenate([fold.rows(store, line, "train") for line in fold.train_lines])
     labels = store.pairs.label[rows]
     module.task.set_class_counts(int((labels == 1).sum()), int((labels == 0).sum()))
     sample = rows[:: -(-len(rows) // STATISTICS_ROWS)]
-    model, names = module.model, store.signal_names
-    model.withhold(torch.from_numpy(left_out(names, settings.model.signals.leave_out)))
-    model.set_assays(torch.from_numpy(needed_assays(names)))
-    model.fit_signals(torch.from_numpy(store.signals(sample)))
-    lines = store.line_features[[store.lines.index(line) for line in fold.train_lines]]
-    module.model.fit_line_features(torch.from_numpy(lines))
-    module.set_lines(fold.train_lines, torch.from_numpy(lines))
+    module.model.withhold(torch.from_numpy(left_out(store.signal_names, settings.model.signals.leave_out)))
+    module.model.fit_signals(torch.from_numpy(store.signals(sample)))
+    module.model.fit_line_features(torch.from_numpy(_line_features(store, fold)))
     return module
 
 
+def _line_features(store: Store, fold: Fold) -> NDArray[np.float32]:
+    """(C, F) feature vectors of the training lines."""
+    return store.line_features[[store.lines.index(line) for line in fold.train_lines]]
+
+
 def left_out(tracks: list[str], names: list[str]) -> NDArray[np.bool_]:
-    """(S,) tracks that `names` leave out; raises `UserError` for a name that no track answers to."""
+    """(S,) tracks that `names` leave out, in whatever case; raises `UserError` for a name that no track answers to."""
     answers = [{track, group_of(track), track.partition(":")[0], *assays_of(track)} for track in tracks]
+    folded = [{own.casefold() for own in given} for given in answers]
     for name in names:
-        if not any(name in own for own in answers):
+        if not any(name.casefold() in own for own in folded):
             raise UserError(
                 f"model.signals.leave_out names '{name}', and the store's signals know no such assay, group or track; "
                 f"they have {listed(sorted(set().union(*answers) - set(tracks)))}"
             )
-    return np.array([bool(own & set(names)) for own in answers], dtype=bool)
+    wanted = {name.casefold() for name in names}
+    return np.array([bool(own & wanted) for own in folded], dtype=bool)
 
 
 def needed_assays(tracks: list[str]) -> NDArray[np.bool_]:
-    """(A, S) which of the assays that `tracks` speak of each of them needs."""
-    assays = sorted({assay for track in tracks for assay in assays_of(track)})
-    return np.array([[assay in assays_of(track) for track in tracks] for assay in assays], dtype=bool).reshape(
-        len(assays), len(tracks)
-    )
+    """(A, S) which of the assays that `tracks` speak of each of them needs; H3K27AC of a file is H3K27ac of context."""
+    needs = [{assay.casefold() for assay in assays_of(track)} for track in tracks]
+    assays = sorted(set().union(*needs))
+    return np.array([[assay in own for own in needs] for assay in assays], dtype=bool).reshape(len(assays), len(tracks))
 
 
 def total_steps(plan: Plan, settings: RunSettings) -> int:
     """Most steps a run takes."""
     steps = settings.train.epochs * plan.steps_per_epoch
     return min(steps, settings.train.max_steps) if settings.train.max_steps else steps
+
+
+def judged_next(plan: Plan, settings: RunSettings, step: int) -> int:
+    """The step before which a run that is at `step` is judged next: an epoch's end, its own, or one within."""
+    every = settings.train.validate_every
+    epoch_end = (plan.epoch_of(step) + 1) * plan.steps_per_epoch
+    return min(epoch_end, (step // every + 1) * every if every else epoch_end, total_steps(plan, settings))
+
+
+def judgements(plan: Plan, settings: RunSettings) -> int:
+    """Most validations of a run."""
+    count, step = 0, 0
+    while step < total_steps(plan, settings):
+        count, step = count + 1, judged_next(plan, settings, step)
+    return count
 
 
 def validation_rows(store: Store, fold: Fold, most: int) -> NDArray[np.int64]:

@@ -24,7 +24,7 @@ from data_pipeline.episodes import Fold, Zone, resolve_fold
 from data_pipeline.errors import UserError
 from data_pipeline.settings import validate
 from data_pipeline.store import Store
-from distributed.assembly import build_module
+from distributed.assembly import unfitted_module
 from distributed.run_folder import (
     ALARMS,
     EPOCHS,
@@ -142,7 +142,7 @@ def predict_groups(
 def load_model(checkpoint: Path, store: Store, fold: Fold) -> tuple[EpisodeModel, TrainingState]:
     """The model of a checkpoint on the CPU or the GPU that is there, and its state."""
     tensors, _, state = load_checkpoint(checkpoint)
-    module = build_module(store, fold, validate(RunSettings, state.settings, str(checkpoint)))
+    module = unfitted_module(store, fold, validate(RunSettings, state.settings, str(checkpoint)))
     module.load_state_dict(tensors)
     return module.model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), state
 

@@ -32,7 +32,7 @@ from data_pipeline.episodes import EpisodeBatch, Plan, resolve_fold, started, st
 from data_pipeline.errors import UserError
 from data_pipeline.settings import validate
 from data_pipeline.store import Store
-from distributed.assembly import build_module, total_steps, validation_rows
+from distributed.assembly import build_module, judged_next, total_steps, unfitted_module, validation_rows
 from distributed.engine import (
     full_moments,
     full_parameters,
@@ -140,7 +140,8 @@ class Training:
         """Train to the end; the last report says so."""
         batches = self._batches(self.state.step) if self.state.step < self.steps else iter(())
         while not self.state.finished and self.state.step < self.steps:
-            epoch, end, began = self.plan.epoch_of(self.state.step), self._end(self.state.step), time.perf_counter()
+            epoch, began = self.plan.epoch_of(self.state.step), time.perf_counter()
+            end = judged_next(self.plan, self.settings, self.state.step)
             for batch, wait in timed(batches):
                 self._step(batch, wait)
                 every = self.settings.train.checkpoint_every
@@ -152,15 +153,9 @@ class Training:
         if self.records:
             self.records.close()
 
-    def _end(self, step: int) -> int:
-        """The step before which the model is judged next: the epoch's end, or a validation within it."""
-        epoch_end = (self.plan.epoch_of(step) + 1) * self.plan.steps_per_epoch
-        every = self.settings.train.validate_every
-        return min(epoch_end, (step // every + 1) * every if every else epoch_end, self.steps)
-
     def _batches(self, start: int) -> Iterator[EpisodeBatch]:
         """Batches from step `start` to the next validation; the pipeline starts at once."""
-        stop = self._end(start)
+        stop = judged_next(self.plan, self.settings, start)
         rank, world = self.worker.rank, self.worker.world
         labelled = self.settings.model.environment.labelled_support
         return started(stream(self.store.path, self.plan, start, stop, rank, world, self.settings.stream, labelled))
@@ -220,23 +215,36 @@ class Training:
         began = time.perf_counter()
         figures = self._agreed(self._validate())
         score = figures[SCORE]
-        watch, figures, events, replies = self.watch.epoch(self.state.watch, figures, self.state.step - 1)
-        watch = self._agreed(watch)
-        apply_adjustments(self.engine, watch.adjustments, self.settings.optimiser.weight_decay)
-        patience = watch.adjustments.patience or self.settings.train.patience
+        whole = self.state.step % self.plan.steps_per_epoch == 0 or self.state.step >= self.steps
+        if whole:
+            figures = self._watch_epoch(figures)
+        patience = self.state.watch.adjustments.patience or self.settings.train.patience
         candidate = epoch + 1 >= self.settings.train.choose_from or self.state.step >= self.steps
-        self.state = self.state.judged(score, patience, self.steps, candidate).model_copy(update={"watch": watch})
+        self.state = self.state.judged(score, patience, self.steps, candidate)
+        if self.state.finished and not whole:
+            # A run that stops within an epoch is watched once more, so that its report knows of every alarm.
+            figures = self._watch_epoch(figures)
         if self.records:
-            for event in events:
-                self.records.alarm(event)
-            for reply in replies:
-                self.records.response(self.state.step - 1, reply)
             timing = {"valid/seconds": time.perf_counter() - began, "seconds": seconds}
             self.records.epoch(self.state.step - 1, epoch, figures | timing)
         self._checkpoint(self.state)
 
+    def _watch_epoch(self, figures: dict[str, float]) -> dict[str, float]:
+        """Watch an epoch's end and do what responses ask for; `figures` with the means over its steps."""
+        step, done = self.state.step - 1, self.state.step / self.plan.steps_per_epoch
+        watch, figures, events, replies = self.watch.epoch(self.state.watch, figures, step, done)
+        watch = self._agreed(watch)
+        apply_adjustments(self.engine, watch.adjustments, self.settings.optimiser.weight_decay)
+        self.state = self.state.model_copy(update={"watch": watch})
+        if self.records:
+            for event in events:
+                self.records.alarm(event)
+            for reply in replies:
+                self.records.response(step, reply)
+        return figures
+
     def _validate(self) -> dict[str, float]:
-        """Figures of the epoch's end; the score among them is the validation line's average precision."""
+        """Figures of a validation; the score among them is the validation line's average precision."""
         share = (self.worker.rank, self.worker.world, self._gather_features)
         model = self._copy().model
         return epoch_figures(model, self.store, self.fold, self.settings, self.valid_rows, share)
@@ -251,7 +259,7 @@ class Training:
     def _copy(self) -> TrainingModule:
         """A copy of the module outside the engine, on this worker's device; collective."""
         torch.manual_seed(0)
-        copy = build_module(self.store, self.fold, self.settings)
+        copy = unfitted_module(self.store, self.fold, self.settings)
         copy.load_state_dict(full_parameters(self.engine))
         return copy.to(self.worker.device)
 

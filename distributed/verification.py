@@ -129,5 +129,6 @@ def _last(search: Path, runs: Sequence[str], figure: str) -> float:
     """Mean over a trial's runs of the last epoch's mean of a step's `figure`; NaN where nobody recorded it."""
     key = f"mean/{figure}"
     epochs = [read_records(search / RUNS / run / EPOCHS) for run in runs]
-    last = [float(table[key].iloc[-1]) for table in epochs if key in table]
+    # A validation within an epoch has no means.
+    last = [float(table[key].dropna().iloc[-1]) for table in epochs if key in table and table[key].notna().any()]
     return float(np.mean(last)) if last else float("nan")

@@ -270,7 +270,8 @@ class EpisodeModel(nn.Module):
         also gives the lines (E,) int64 and, with an id-teacher, its vectors (E, dE) and shares (E, 1); in training mode
         the priors then learn from this step.
         """
-        signals = self.measured(signals)
+        # What is left out is none of the assays of which one stays.
+        signals = self.measured(self._seen(signals))
         # Before anything is observed: what a step teaches the priors takes effect after it.
         prior = None if without_context is None else self.support.uninformed(self.standardise_line(line_features))
         pooled, codes = self._pooled(h[:, :support], signals[:, :support], line_features, support_labels, line)

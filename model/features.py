@@ -110,11 +110,13 @@ class BinEncoder(nn.Module):
 
     def fit(self, values: Tensor) -> None:
         """Take the edges (width, bins + 1) from raw `values` (N, width) of the training lines."""
-        known = transformed(values.double(), self.settings.transform)
-        share = torch.linspace(0, 1, self.settings.bins + 1, dtype=known.dtype)
-        # NumPy's, because torch refuses more than 16 million values.
-        edges = np.nanquantile(known.numpy(), share.numpy(), axis=0) if len(known) else np.zeros((len(share), 0))
-        self.edges.copy_(torch.from_numpy(edges).T.nan_to_num(0.0))
+        known = transformed(values.double(), self.settings.transform).numpy()
+        share = np.linspace(0, 1, self.settings.bins + 1)
+        self.edges.zero_()
+        for column in np.flatnonzero(np.isfinite(known).any(axis=0)):
+            own = known[:, column]
+            # NumPy's, because torch refuses more than 16 million values.
+            self.edges[column] = torch.from_numpy(np.quantile(own[np.isfinite(own)], share))
 
     def forward(self, values: Tensor) -> Tensor:
         """(..., width), not finite where missing -> (..., outputs) in [0, 1]; a missing value is 0 but for its flag."""
@@ -136,7 +138,10 @@ def signal_encoder(width: int, settings: SignalSettings) -> Standardiser | BinEn
 
 
 class AssayDropout(nn.Module):
-    """In training, takes assays as not measured: all signals that need one are missing in the whole episode."""
+    """In training, takes assays as not measured: all signals that need one are missing in the whole episode.
+
+    Of the assays that an episode has, at least one stays.
+    """
 
     needs: Tensor
 
@@ -151,13 +156,13 @@ class AssayDropout(nn.Module):
         self.needs = needs.to(self.needs)
 
     def forward(self, signals: Tensor) -> Tensor:
-        """(E, n, width) raw signals -> the same with NaN for what is dropped; at least one assay stays."""
-        assays = len(self.needs)
-        if not self.training or self.probability == 0 or assays == 0:
+        """(E, n, width) raw signals, not finite where missing -> the same with NaN for what is dropped."""
+        shape = (len(signals), len(self.needs))
+        if not self.training or self.probability == 0 or 0 in shape:
             return signals
-        episodes = len(signals)
-        dropped = torch.rand(episodes, assays, device=signals.device) < self.probability
-        spared = torch.randint(assays, (episodes, 1), device=signals.device)
+        dropped = torch.rand(shape, device=signals.device) < self.probability
+        there = (signals.isfinite().any(dim=1).to(self.needs) @ self.needs.T) > 0
+        spared = torch.rand(shape, device=signals.device).masked_fill(~there, -1.0).argmax(dim=1, keepdim=True)
         dropped = dropped.scatter(1, spared, value=False)
         gone = (dropped.to(self.needs.dtype) @ self.needs) > 0
         return signals.masked_fill(gone.unsqueeze(1), torch.nan)

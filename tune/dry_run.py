@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from rich.console import Console
 
 from data_pipeline.episodes import Plan, resolve_fold
-from distributed.assembly import total_steps
+from distributed.assembly import judgements, total_steps
 from distributed.crew import Crew
 from distributed.fold_training import open_verified
 from distributed.run_folder import EPOCHS, STEPS, read_records
@@ -36,7 +36,8 @@ def rehearse(
     concurrent, device = trial_capacity(settings, concurrent)
     own = fold_settings(economical(settings), lines[0])
     short = own.model_copy(update={"train": own.train.model_copy(update={"max_steps": MEASURED, "log_every": 1})})
-    steps = total_steps(Plan(store, resolve_fold(store, own.fold), own.episodes, own.train.seed), own)
+    plan = Plan(store, resolve_fold(store, own.fold), own.episodes, own.train.seed)
+    steps, validations = total_steps(plan, own), judgements(plan, own)
     with tempfile.TemporaryDirectory(prefix="dry-run-") as folder:
         crew = Crew(Path(folder) / "workers")
         train_run(Path(folder), "first", store.path, store.checksum, short, device, crew.fit)
@@ -48,11 +49,11 @@ def rehearse(
         validation = float(epochs["valid/seconds"].iloc[-1])
         crew.close()
     overhead = max(0.0, whole - float(taken["seconds/step"].sum()) - validation)
-    per_run = steps * step + own.train.epochs * validation + overhead
+    per_run = steps * step + validations * validation + overhead
     runs = len(lines) * search.seeds
     more = REPEATED * len(lines) * search.confirm
     console.print(
-        f"a run      {steps} steps of {step:.3f} s, {own.train.epochs} validations of {validation:.1f} s, "
+        f"a run      {steps} steps of {step:.3f} s, {validations} validations of {validation:.1f} s, "
         f"{overhead:.1f} s beside them"
     )
     console.print(f"a trial    {len(lines)} folds x {search.seeds} seeds = {runs} runs, {minutes(per_run * runs)}")

@@ -6,6 +6,8 @@ comparison, which means over windows cannot make. "loc" is the mass of three 10 
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,13 +31,13 @@ def barriers(scene: Scene) -> NDArray[np.float64]:
     local = np.convolve(mass, np.ones(3), mode="same")
     used = local[local > 0]
     middling, high = np.quantile(used, [0.75, 0.9]) if used.size else (0.0, 0.0)
-    places, bins = scene.places, len(local)
-    e, p = (np.clip(own // BIN, 0, bins - 1) for own in (places.centre, places.tss))
-    at_e, at_p = local[e], local[p]
-    index = along(places, bins, FAR, BIN)
+    places = scene.places
+    e, p = places.centre // BIN, places.tss // BIN
+    at_e, at_p = _at(local, e), _at(local, p)
+    index = along(places, FAR, BIN)
     steps = np.abs(places.tss // BIN - places.centre // BIN)[:, None]
     column = np.arange(index.shape[1]) - FAR
-    value = np.where(index >= 0, local[index], 0.0)
+    value = _at(local, index)
     between = (column > 0) & (column < steps)
     inside = np.where(between, value, 0.0)
     strongest = inside.max(axis=1, initial=0.0)
@@ -58,6 +60,12 @@ def barriers(scene: Scene) -> NDArray[np.float64]:
     )  # fmt: skip
 
 
+def _at(local: NDArray[np.float64], index: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`local` at bins `index`, 0 outside of the landscape."""
+    there = (index >= 0) & (index < len(local))
+    return np.where(there, local[np.where(there, index, 0)], 0.0)
+
+
 def _first(hit: NDArray[np.bool_], steps: NDArray[np.int64]) -> NDArray[np.int64]:
     """(k,) fewest steps to a bin that is hit, `FAR` where none is nearer."""
     return np.where(hit, np.minimum(steps, FAR), FAR).min(axis=1)
@@ -67,6 +75,7 @@ def _rank(local: NDArray[np.float64], place: NDArray[np.int64], value: NDArray[n
     """(k,) share of the bins within the neighbourhood of bin `place` that are weaker than `value`."""
     reach = NEIGHBOURHOOD // BIN
     index = place[:, None] + np.arange(-reach, reach + 1)
-    there = (index >= 0) & (index < len(local))
-    weaker = there & (local[np.clip(index, 0, len(local) - 1)] < value[:, None])
-    return weaker.sum(axis=1) / there.sum(axis=1)
+    # A landscape ends with its last signal and not with the chromosome, so what is behind its end counts as 0.
+    there = index >= 0
+    weaker = there & (_at(local, index) < value[:, None])
+    return cast(NDArray[np.float64], weaker.sum(axis=1) / there.sum(axis=1))

@@ -36,6 +36,6 @@ def flanks(scene: Scene) -> NDArray[np.float64]:
             mean(place, place + away * width)
             mean(place, place - away * width)
     for part in range(PARTS):
-        cuts = [places.centre + (places.tss - places.centre) * cut // PARTS for cut in (part, part + 1)]
+        cuts = [places.centre + places.outward * (places.distance * cut // PARTS) for cut in (part, part + 1)]
         mean(*cuts)
     return np.concatenate(found, axis=1)

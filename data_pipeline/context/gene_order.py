@@ -29,7 +29,8 @@ def gene_order(scene: Scene) -> NDArray[np.float64]:
         [
             _strictly_within(genes, low, high),
             _strictly_within(genes, centre - distance, centre + distance),
-            _strictly_within(genes, tss - distance, tss + distance) - np.isin(tss, genes),
+            # The gene itself is none of those that are nearer to it.
+            _strictly_within(genes, tss - distance, tss + distance) - (np.isin(tss, genes) & (distance > 0)),
             np.where(right, above, below),
             np.where(right, below, above),
         ],
@@ -44,6 +45,8 @@ def _strictly_within(genes: Positions, low: Positions, high: Positions) -> Posit
 
 def _gap(genes: Positions, tss: Positions, side: int) -> Positions:
     """(k,) bp to the next other annotated TSS at lower (-1) or higher (+1) positions."""
+    if not len(genes):
+        return np.full(len(tss), FARTHEST)
     if side < 0:
         index = np.searchsorted(genes, tss, side="left") - 1
         gap = tss - genes[np.maximum(index, 0)]

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.context import activity, barriers, flanks, gene_order, promoter_rank
-from data_pipeline.context.scene import Column, Scene
+from data_pipeline.context.scene import BIN, Column, Scene
 
 CHUNK = 1 << 13
-"""Pairs at a time; those of like distance together, because their bins are one matrix."""
+"""Pairs at a time, at most."""
+CELLS = 1 << 22
+"""Bins of all pairs at a time, at most: some hundred megabytes, however far apart the elements are."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,18 @@ def context_columns(scene: Scene, groups: Collection[str], measured: Collection[
 
     Columns that need an assay outside `measured` are NaN.
     """
-    order = np.argsort(scene.places.distance, kind="stable")
+    distance = scene.places.distance
+    # Pairs of like distance together, because their bins are one matrix; the first is the longest.
+    order = np.argsort(-distance, kind="stable")
     columns = [column for name in groups for column in GROUPS[name].columns]
     result = np.empty((len(order), len(columns)), dtype=np.float32)
-    for first in range(0, len(order), CHUNK):
-        rows = order[first : first + CHUNK]
+    first = 0
+    while first < len(order):
+        bins = int(distance[order[first]]) // BIN + 1
+        rows = order[first : first + min(CHUNK, max(CELLS // bins, 1))]
         part = scene.take(rows)
         result[rows] = np.concatenate([GROUPS[name].make(part) for name in groups], axis=1)
+        first += len(rows)
     unknown = [index for index, column in enumerate(columns) if not set(column.assays) <= set(measured)]
     result[:, unknown] = np.nan
     return result

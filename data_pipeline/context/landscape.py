@@ -38,11 +38,9 @@ class Landscape:
         edges = np.arange(0, int(self.points[-1]) + 2 * width, width)
         return self.mass(edges[:-1], edges[1:])
 
-    def spread(self, columns: list[int], signals: int) -> Landscape:
-        """The same with its signals in `columns` of `signals`, and 0 in the others."""
-        integral = np.zeros((len(self.points), signals))
-        integral[:, columns] = self.integral
-        return Landscape(self.points, integral)
+    def alone(self, column: int) -> Landscape:
+        """The signal of `column` alone."""
+        return Landscape(self.points, self.integral[:, [column]])
 
     @staticmethod
     def joined(parts: list[Landscape | None]) -> Landscape:
@@ -63,15 +61,13 @@ def stepwise(start: Positions, end: Positions, value: NDArray[np.float64], grid:
 
     Its integral is exact at multiples of `grid` bp and linear in between, so that its size does not grow with k.
     """
-    edges = np.arange(0, int(end.max()) + 2 * grid, grid)
-    reached = np.zeros(len(edges))
-    # A stretch adds value x (x - start) from its start on and takes value x (x - end) away from its end on.
-    for place, sign in ((start, 1.0), (end, -1.0)):
-        order = np.argsort(place, kind="stable")
-        place, own = place[order], sign * value[order]
-        before = np.searchsorted(place, edges, side="right")
-        slope = np.concatenate([[0.0], np.cumsum(own)])[before]
-        offset = np.concatenate([[0.0], np.cumsum(own * place)])[before]
-        reached += slope * edges - offset
-    # Rounding of large sums must not let the integral fall.
-    return Landscape(edges, np.maximum.accumulate(reached)[:, None])
+    cells = int(end.max()) // grid + 1
+    place = np.concatenate([start, end])
+    change = np.concatenate([value, -value])
+    cell, inside = place // grid, place % grid
+    # Sums are per cell: sums of value x place over a chromosome would lose the small to the large.
+    partial = np.bincount(cell, change * (grid - inside), minlength=cells)
+    level = np.cumsum(np.bincount(cell, change, minlength=cells))
+    mass = partial + grid * np.concatenate([[0.0], level[:-1]])
+    reached = np.concatenate([[0.0], np.cumsum(np.maximum(mass, 0.0))])
+    return Landscape(grid * np.arange(cells + 1), reached[:, None])

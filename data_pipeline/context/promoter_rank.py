@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.context.scene import NEIGHBOURHOOD, Column, Scene, signal
+from data_pipeline.context.scene import Column, Scene, signal
 
 SIGNALS = (
     ("CTCF",), ("DNase",), ("H3K27ac",), ("H3K27me3",), ("H3K36me3",), ("H3K4me3",),
@@ -19,22 +19,17 @@ COLUMNS = tuple(Column(f"{'_'.join(marks)}_{what}", marks) for what in ("rank", 
 
 def promoter_rank(scene: Scene) -> NDArray[np.float64]:
     """(k, 16) share of the neighbours that are weaker, then the ratio to the strongest, in the order of `COLUMNS`."""
-    places, genes = scene.places, scene.genes
-    of_genes, own = _signals(scene, genes), _signals(scene, places.tss)
-    first = np.searchsorted(genes, places.centre - NEIGHBOURHOOD, side="left")
-    last = np.searchsorted(genes, places.centre + NEIGHBOURHOOD, side="right")
-    result = np.empty((len(first), len(COLUMNS)))
-    width = own.shape[1]
-    # Pairs of one enhancer share their neighbours.
-    ranges, where = np.unique(np.stack([first, last], axis=1), axis=0, return_inverse=True)
-    for number, (begin, end) in enumerate(ranges):
-        rows = np.flatnonzero(where.reshape(-1) == number)
-        around, mine = of_genes[begin:end], own[rows]
-        count = max(len(around), 1)
-        result[rows, :width] = (around[None] < mine[:, None]).sum(axis=1) / count
-        strongest = np.maximum(around.max(axis=0, initial=0.0), mine)
-        result[rows, width:] = np.divide(mine, strongest, out=np.zeros_like(mine), where=strongest > 0)
-    return result
+    of_genes, own = _signals(scene, scene.genes), _signals(scene, scene.places.tss)
+    genes, there = scene.neighbours()
+    count = np.maximum(there.sum(axis=1), 1)
+    rank, share = np.empty_like(own), np.zeros_like(own)
+    for column in range(own.shape[1]):
+        mine = own[:, column]
+        around = np.where(there, of_genes[genes, column], 0.0)
+        rank[:, column] = (there & (around < mine[:, None])).sum(axis=1) / count
+        strongest = np.maximum(around.max(axis=1, initial=0.0), mine)
+        np.divide(mine, strongest, out=share[:, column], where=strongest > 0)
+    return np.concatenate([rank, share], axis=1)
 
 
 def _signals(scene: Scene, tss: NDArray[np.int64]) -> NDArray[np.float64]:

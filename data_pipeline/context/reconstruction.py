@@ -35,6 +35,10 @@ class Stretches:
     mean: NDArray[np.float64]
     """(k, S) mean signal, NaN where unknown."""
 
+    def of(self, signals: list[int]) -> Stretches:
+        """The same stretches with the columns `signals` alone."""
+        return Stretches(self.start, self.end, self.mean[:, signals])
+
 
 def reconstruct(windows: Stretches, elements: Stretches) -> Landscape | None:
     """The landscape that explains `windows`, and `elements` with less weight; None where no stretch is known."""

@@ -66,6 +66,17 @@ class Scene:
         """The same with the pairs `rows` alone."""
         return Scene(self.places.take(rows), self.landscape, self.genes)
 
+    def neighbours(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """(k, most) rows of `genes` within the neighbourhood of each enhancer, and (k, most) bool where there is one.
+
+        Rows where there is none are 0, and must not be looked at.
+        """
+        first = np.searchsorted(self.genes, self.places.centre - NEIGHBOURHOOD, side="left")
+        last = np.searchsorted(self.genes, self.places.centre + NEIGHBOURHOOD, side="right")
+        index = first[:, None] + np.arange((last - first).max(initial=0))
+        there = index < last[:, None]
+        return np.where(there, index, 0), there
+
 
 @dataclass(frozen=True)
 class Column:
@@ -81,14 +92,14 @@ def signal(mark: str) -> int:
     return MARKS.index(mark)
 
 
-def along(places: Places, bins: int, before: int, width: int) -> NDArray[np.int64]:
+def along(places: Places, before: int, width: int) -> NDArray[np.int64]:
     """(k, before + longest + before + 1) bins from `before` behind the enhancer to as many beyond the promoter.
 
-    Column `before` is the enhancer's bin, and columns go towards the promoter; -1 where there is no such bin or it lies
-    farther than `before` beyond the promoter's. `bins` is the number of bins of the chromosome.
+    Column `before` is the enhancer's bin, and columns go towards the promoter; -1 for what lies before the chromosome
+    or farther than `before` beyond the promoter's bin.
     """
     first, last = places.centre // width, places.tss // width
     steps = np.abs(last - first)
     column = np.arange(-before, int(steps.max(initial=0)) + before + 1)
     index = first[:, None] + places.outward[:, None] * column
-    return np.where((index >= 0) & (index < bins) & (column <= (steps + before)[:, None]), index, -1)
+    return np.where((index >= 0) & (column <= (steps + before)[:, None]), index, -1)

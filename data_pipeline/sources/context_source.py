@@ -1,13 +1,13 @@
 """The context of pairs at ingest: a landscape per line and chromosome from what the store's description names.
 
 Ingest and prediction make context here, from the same kinds of input, and neither reads a label. An assay that a line
-lacks is missing in the columns that need it; where all are lacking, or the tables cannot give landscapes, that is an
-error, because it is a mistake in the description.
+lacks is missing in the columns that need it, and in no other; where no line has any, or the tables cannot give
+landscapes, that is an error, because it is a mistake in the description.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +39,15 @@ class Measured:
     landscape: Landscape
     """Of all `MARKS`, 0 where the line has none."""
 
+    @staticmethod
+    def of(signals: Mapping[str, Landscape]) -> Measured:
+        """Landscapes of one signal each, by assay, put together; at least one."""
+        assays = tuple(mark for mark in MARKS if mark in signals)
+        return Measured(assays, Landscape.joined([signals.get(mark) for mark in MARKS]))
 
+
+NOTHING = Measured((), Landscape(np.array([0, 1]), np.zeros((2, len(MARKS)))))
+"""Where no assay was measured: what needs none is known even so."""
 Landscapes = Callable[[int, str, NDArray[np.int64]], Measured | None]
 """(line, chromosome, rows of its pairs) -> landscapes; None where nothing is known there."""
 
@@ -60,12 +68,11 @@ def context_of(content: Content, settings: ContextSettings, genes: Genes | None,
     told = 0
     for line, chrom, rows in _stretches(content):
         measured = landscapes(line, chrom, rows)
-        if measured is None:
-            continue
+        told += 0 if measured is None else len(rows)
+        measured = measured or NOTHING
         own = genes.tss[genes.on(chrom)] if genes else np.empty(0, np.int64)
         scene = Scene(_places(content, rows), measured.landscape, np.unique(own))
         values[rows] = context_columns(scene, settings.groups, measured.assays)
-        told += len(rows)
     if not told:
         raise UserError(
             "no pair has a context: the landscapes and the pairs have no line and chromosome in common; check `context`"
@@ -91,7 +98,6 @@ def from_pairs(
             "context.landscape=pairs needs signals named `ASSAY (enhancer)`, `ASSAY (promoter)` and `ASSAY (window)`, "
             f"and the tables have {listed(tracks)}; give signal tables, context.assays, or another context.landscape"
         )
-    own = [columns[mark] for mark in assays]
 
     def landscapes(line: int, chrom: str, rows: NDArray[np.int64]) -> Measured | None:
         places, found = _places(content, rows), values[rows].astype(np.float64)
@@ -99,21 +105,30 @@ def from_pairs(
         windows = Stretches(
             np.where(first, places.enhancer_end, places.promoter_end),
             np.where(first, places.promoter_start, places.enhancer_start),
-            found[:, [three[0] for three in own]],
+            found[:, [columns[mark][0] for mark in assays]],
         )
         elements = Stretches(
             np.concatenate([places.enhancer_start, places.promoter_start]),
             np.concatenate([places.enhancer_end, places.promoter_end]),
-            np.concatenate([found[:, [three[1] for three in own]], found[:, [three[2] for three in own]]]),
+            np.concatenate([found[:, [columns[mark][at] for mark in assays]] for at in (1, 2)]),
         )
-        whole = reconstruct(windows, elements)
-        return (
-            None
-            if whole is None
-            else Measured(assays, whole.spread([MARKS.index(mark) for mark in assays], len(MARKS)))
-        )
+        signals: dict[str, Landscape] = {}
+        for marks in _known_together(assays, windows.mean, elements.mean):
+            own = [assays.index(mark) for mark in marks]
+            if (whole := reconstruct(windows.of(own), elements.of(own))) is not None:
+                signals |= {mark: whole.alone(column) for column, mark in enumerate(marks)}
+        return Measured.of(signals) if signals else None
 
     return landscapes
+
+
+def _known_together(assays: tuple[str, ...], *means: NDArray[np.float64]) -> list[list[str]]:
+    """`assays`, columns of `means`, in groups that are known of the same stretches: one system of equations each."""
+    known = np.isfinite(np.concatenate(means))
+    together: dict[bytes, list[str]] = {}
+    for column, mark in enumerate(assays):
+        together.setdefault(known[:, column].tobytes(), []).append(mark)
+    return list(together.values())
 
 
 def from_tracks(signals: dict[tuple[int, str], Callable[[str], Landscape | None]]) -> Landscapes:
@@ -124,9 +139,7 @@ def from_tracks(signals: dict[tuple[int, str], Callable[[str], Landscape | None]
             mark: own for mark in MARKS
             if (line, mark) in signals and (own := signals[line, mark](chrom)) is not None
         }  # fmt: skip
-        if not found:
-            return None
-        return Measured(tuple(found), Landscape.joined([found.get(mark) for mark in MARKS]))
+        return Measured.of(found) if found else None
 
     return landscapes
 

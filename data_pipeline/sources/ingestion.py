@@ -84,6 +84,8 @@ class _Ingest:
         self.quarantine = Quarantine()
         self.collector = PairCollector(self.rules, self.quarantine)
         self.peaks = peak_files(settings.peaks, settings.lines, root) if settings.peaks else {}
+        self.peak_tables: dict[tuple[int, int], pd.DataFrame] = {}
+        self.peak_notes: list[str] = []
         self.reports: list[dict[str, Any]] = []
         self.pair_reports: dict[int, dict[str, Any]] = {}
         self.tallies: dict[int, Tally] = {}
@@ -262,31 +264,45 @@ class _Ingest:
         if settings.landscape == "pairs":
             landscapes = from_pairs(content, signals.tracks, signals.values, settings)
         else:
-            landscapes = from_tracks(self._peak_tracks() if settings.landscape == "peaks" else self._tracks(content))
+            peaks = settings.landscape == "peaks"
+            landscapes = from_tracks(self._peak_tracks(content) if peaks else self._tracks(content))
         genes = self.rules.genes if set(settings.groups) & set(NEED_GENES) else None
         context = context_of(content, settings, genes, landscapes)
         unknown = int(np.isnan(context.values).all(axis=1).sum())
         self.reports.append({"file": "", "format": "context", "joined": len(context.values) - unknown})
         return context
 
-    def _peak_tracks(self) -> dict[tuple[int, str], Track]:
+    def _peak_tracks(self, content: Content) -> dict[tuple[int, str], Track]:
         context, peaks = self.settings.context, self.settings.peaks
         assert context is not None
         assert peaks is not None
-        marks = {context.called(mark).casefold(): mark for mark in MARKS}
-        found: dict[tuple[int, str], Track] = {}
-        with self._reading(peaks.pattern, list(self.peaks.values())) as advance:
-            for (line, number), path in self.peaks.items():
-                if (mark := marks.get(peaks.marks[number].casefold())) is not None:
-                    shown = f"{peaks.file(self.settings.lines[line], peaks.marks[number])} (landscape)"
-                    table, _ = read_peaks(path, shown, peaks, self.chroms, self.quarantine, advance)
-                    found[line, mark] = intervals(table)
-        if not found:
+        called = {context.called(mark).casefold(): mark for mark in MARKS}
+        marks = {
+            number: called[name.casefold()] for number, name in enumerate(peaks.marks) if name.casefold() in called
+        }
+        if not marks:
             raise UserError(
                 f"peaks.marks ({listed(peaks.marks)}) has none of the assays of context ({listed(MARKS)}); name them "
                 "with context.assays"
             )
-        return found
+        self.peak_tables = dict(self._peaks(content))
+        tables = self.peak_tables.items()
+        return {(line, marks[number]): intervals(table) for (line, number), table in tables if number in marks}
+
+    def _peaks(self, content: Content) -> Iterator[tuple[tuple[int, int], pd.DataFrame]]:
+        """Line index and mark index with the peaks of their file, each of which is read once."""
+        peaks = self.settings.peaks
+        assert peaks is not None
+        if self.peak_tables:
+            yield from self.peak_tables.items()
+            return
+        chroms = [name for kind in KINDS for name in content.elements[kind]["chrom"]]
+        with self._reading(peaks.pattern, list(self.peaks.values())) as advance:
+            for (line, mark), path in self.peaks.items():
+                shown = peaks.file(self.settings.lines[line], peaks.marks[mark])
+                table, notes = read_peaks(path, shown, peaks, self.chroms, self.quarantine, advance)
+                self.peak_notes += [*notes, *peaks_apart(path, table, chroms)]
+                yield (line, mark), table
 
     def _tracks(self, content: Content) -> dict[tuple[int, str], Track]:
         context, notes, found = self.settings.context, [], dict[tuple[int, str], Track]()
@@ -325,19 +341,14 @@ class _Ingest:
         signals = {
             kind: empty_signals(self.settings.peaks, len(self.settings.lines), content.elements[kind]) for kind in KINDS
         }
-        chroms, notes = [name for kind in KINDS for name in content.elements[kind]["chrom"]], []
-        with self._reading(self.settings.peaks.pattern, list(self.peaks.values())) as advance:
-            for (line, mark), path in self.peaks.items():
-                shown = self.settings.peaks.file(self.settings.lines[line], self.settings.peaks.marks[mark])
-                peaks, found = read_peaks(path, shown, self.settings.peaks, self.chroms, self.quarantine, advance)
-                notes += [*found, *peaks_apart(path, peaks, chroms)]
-                for kind in KINDS:
-                    signals[kind][line, :, mark] = peak_signal(content.elements[kind], peaks, self.settings.peaks)
+        for (line, mark), peaks in self._peaks(content):
+            for kind in KINDS:
+                signals[kind][line, :, mark] = peak_signal(content.elements[kind], peaks, self.settings.peaks)
         for kind in KINDS:
             writer.add_element_signals(kind, signals[kind])
-        if notes:
+        if self.peak_notes:
             report = {"file": self.settings.peaks.pattern, "format": "peaks", "files": len(self.peaks)}
-            writer.add_source(report | noted(notes))
+            writer.add_source(report | noted(self.peak_notes))
 
 
 def noted(notes: list[str]) -> dict[str, Any]:

@@ -83,11 +83,14 @@ class Watch:
         return state.model_copy(update={"steps": alarms, "sums": sums}), events
 
     def epoch(
-        self, state: WatchState, figures: Mapping[str, float], step: int
+        self, state: WatchState, figures: Mapping[str, float], step: int, done: float
     ) -> tuple[WatchState, dict[str, float], list[Event], list[Reply]]:
-        """The state after an epoch that ended with `step`, all its figures, alarms turned on or off, and replies."""
+        """The state after an epoch that ended with `step`, all its figures, alarms turned on or off, and replies.
+
+        `done` is the number of epochs since the start, which a run may end within.
+        """
         means = {f"mean/{name}": total / count for name, (total, count) in state.sums.items()}
-        scale = environment_scale(self._objective.curriculum, len(state.history) + 1)
+        scale = environment_scale(self._objective.curriculum, done)
         everything = {**figures, **means, "environment/scale": scale}
         alarms, events = observe(state.epochs, EPOCH_ALARMS, everything, step)
         history = [*state.history, {name: everything[name] for name in REMEMBERED if name in everything}]

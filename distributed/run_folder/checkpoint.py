@@ -55,7 +55,7 @@ class TrainingState(Settings):
     best_step: int = 0
     """Step it was reached at."""
     epochs_without_gain: int = 0
-    """Epoch ends since then."""
+    """Validations since then."""
     bad_steps: int = 0
     """Steps in a row, up to this one, whose loss or gradient was not finite."""
     score: float = -1.0
@@ -80,7 +80,7 @@ class TrainingState(Settings):
     """Alarms, means of the present epoch and what responses have changed."""
 
     def judged(self, score: float, patience: int, steps: int, candidate: bool = True) -> TrainingState:
-        """This state at an epoch's end with validation `score`: it stops after `patience` epochs without a better one.
+        """This state after a validation with `score`: it stops after `patience` of them without a better one.
 
         A score that is not finite is none (-1), and no gain. 0 never stops early; `steps` in all end the training too.
         The first candidate for the best is better than all that are none, and until there is one the latest counts as

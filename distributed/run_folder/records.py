@@ -1,8 +1,9 @@
 """What a run writes down while it trains: JSON lines and TensorBoard, and the live line that reads them back.
 
-`metrics/steps.jsonl` has one record per logged step, `metrics/epochs.jsonl` one per epoch, `metrics/alarms.jsonl` one
-per alarm that turned on or off and per response; all can be read while the run goes on. On resume, records of steps
-that will be taken again are dropped first, so that a step stands there once.
+`metrics/steps.jsonl` has one record per logged step, `metrics/epochs.jsonl` one per validation (means over an epoch's
+steps stand in that of its end), `metrics/alarms.jsonl` one per alarm that turned on or off and per response; all can be
+read while the run goes on. On resume, records of steps that will be taken again are dropped first, so that a step
+stands there once.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Records:
         self._show("step", step, values)
 
     def epoch(self, step: int, epoch: int, values: dict[str, float]) -> None:
-        """Record of the end of `epoch`, after step `step`."""
+        """Record of a validation in `epoch` or at its end, after step `step`."""
         self._append(EPOCHS, {"step": step, "epoch": epoch, **values})
         self._show("epoch", step, values)
 

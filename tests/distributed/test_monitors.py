@@ -61,7 +61,7 @@ def recorded(store: Store, folder: Path, *overrides: str) -> pd.DataFrame:
         state, _ = watch.step(state, numbers(report), step)
         if step % 2:
             figures = epoch_figures(module.model, store, fold, settings, rows, (0, 1, lambda own, total: own))
-            state, figures, _, _ = watch.epoch(state, figures, step)
+            state, figures, _, _ = watch.epoch(state, figures, step, (step + 1) / 2)
             records.epoch(step, step // 2, figures)
     records.close()
     return read_records(folder / EPOCHS)
