@@ -7,14 +7,11 @@ environment. All are means over the support draws, so a product of means is not 
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 from numpy.typing import NDArray
 
+from data_pipeline.store import group_of
 from distributed.prediction.deployment import ModelDescription
-
-_CONTEXT = re.compile(r"(?:^|:)context:(?P<group>[^/]+)/")
 
 
 def explained(model: ModelDescription) -> list[str]:
@@ -39,9 +36,3 @@ def context_groups(model: ModelDescription) -> dict[str, NDArray[np.int64]]:
     for place, name in enumerate(model.signal_names):
         groups.setdefault(group_of(name), []).append(place)
     return {group: np.array(places, dtype=np.int64) for group, places in groups.items()}
-
-
-def group_of(signal: str) -> str:
-    """What a signal is of: GROUP of `context:GROUP/...`, else `pair`, `enhancer` or `promoter`."""
-    found = _CONTEXT.search(signal)
-    return found["group"] if found else signal.partition(":")[0]

@@ -6,30 +6,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from tiny_models import tiny_run
 from tiny_training import tiny_store
 
 from data_pipeline.episodes.supports import SupportSize
 from distributed.prediction.deployment import open_run
-from distributed.prediction.explanation import context_groups, explained, group_of
+from distributed.prediction.explanation import context_groups, explained
 from distributed.prediction.matched_store import MatchedStore
 from evaluation.scoring import Scorer
 from evaluation.settings import ScoringSettings
 
 
-@pytest.mark.parametrize(
-    ("signal", "group"),
-    [
-        ("enhancer:H3K27ac", "enhancer"),
-        ("pair:match_activity", "pair"),
-        ("pair:context:barrier/max_between", "barrier"),
-        ("context:order/nearer_to_enhancer", "order"),
-        ("promoter:my:mark/2", "promoter"),
-    ],
-)
-def test_signals_are_grouped_by_owner_or_by_the_kind_of_context(signal: str, group: str) -> None:
-    assert group_of(signal) == group
+def test_signals_are_grouped_by_owner_or_by_the_kind_of_context(tmp_path: Path) -> None:
+    store = tiny_store(tmp_path / "store", "signals=both")
+    names = [
+        "pair:CTCF (window)",
+        "context:barriers/max [CTCF]",
+        "enhancer:CTCF",
+        "context:barriers/at_promoter [CTCF]",
+    ]
+    model = open_run(tiny_run(tmp_path / "runs", store)).description.model_copy(update={"signal_names": names})
+    assert {group: places.tolist() for group, places in context_groups(model).items()} == {
+        "pair": [0],
+        "barriers": [1, 3],
+        "enhancer": [2],
+    }
 
 
 class WithoutPairSignals(MatchedStore):
@@ -61,5 +62,5 @@ def test_a_group_s_part_is_the_logit_less_that_of_the_pair_without_it_under_the_
     assert found.parts.shape[1] == len(explained(model))
     place = explained(model).index("context_pair")
     np.testing.assert_allclose(found.parts[:, place], found.logits - less.logits, atol=1e-6)
-    assert np.abs(found.parts[:, place]).max() > 1e-3
+    assert np.abs(found.parts[:, place]).max() > 1e-5
     np.testing.assert_array_equal(found.environment, less.environment)
