@@ -48,7 +48,7 @@ ARROWS = {
         "objective",
     ),
     "evaluation": (
-        "settings metrics intervals prevalence geometry alarms page",
+        "settings metrics intervals prevalence smoothing geometry alarms page",
         "candidates calibration scoring rivals leakage",
         "quadrants line_transfer line_views falsifiable",
         "findings figures epoch_end",
