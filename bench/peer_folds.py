@@ -1,12 +1,13 @@
 """Signals-only model on the genome-wide pairs of the peers, with their chromosome folds, beside rivals tuned as well.
 
-    python bench/peer_folds.py --store stores/real_signals --seeds 3 --out bench/results/peer_folds.json  # 30 runs
-    python bench/peer_folds.py --store stores/real_signals --rivals-only                                  # trains none
+    python bench/peer_folds.py --store stores/real_context --seeds 3 --out bench/results/peer_folds.json  # 30 runs
+    python bench/peer_folds.py --store stores/real_context --rivals-only                                  # trains none
 
 Trained on GM12878 and HeLa-S3 outside a fold's chromosomes, tested on IMR90 and NHEK within them: an unseen line and
 unseen chromosomes. While one of the two is tested the other chooses the epoch. `model` is the mean logit over the
 seeds, an ensemble; `seed S` is each alone. LightGBM (settings: configs/rivals/lightgbm.yaml) sees the same numbers and
-pairs; `LightGBM base` not the columns of context. TransEPI is quoted: average precision from its supplementary table
+pairs; `LightGBM base` not the columns of context; `LightGBM smoothed` is averaged over neighbouring pairs, as the
+model is. TransEPI is quoted: average precision from its supplementary table
 S3, eq from its own prediction files; same pairs and folds, not measured here.
 
 AP is the mean over folds, eq the mean over folds of the eq average precision (evaluation/candidates.py), pooled the AP
@@ -19,6 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,17 +36,20 @@ from data_pipeline.episodes import Fold, resolve_fold
 from data_pipeline.errors import command_line
 from data_pipeline.settings import load
 from data_pipeline.store import Store
+from distributed.crew import Crew
 from distributed.fold_evaluation import Group, open_run, predict_groups
 from distributed.fold_training import train
 from distributed.settings import RunSettings
 from evaluation import (
     ClusterDraws,
+    ScoringSettings,
     average_precision,
     average_precision_draws,
     draw_clusters,
     equal_prevalence_precision,
     equal_prevalence_weights,
     interval,
+    smoothed,
     within_precision,
 )
 from evaluation.rivals import RIVALS, NotApplicable, gene_codes, pair_data, signal_boosting, without_context
@@ -59,7 +64,7 @@ FOLDS = (
 LINES = {"IMR90": "NHEK", "NHEK": "IMR90"}
 """Test line -> the line that chooses the epoch meanwhile."""
 TRANSEPI = {"IMR90": {"ap": 0.583, "eq": 0.574}, "NHEK": {"ap": 0.440, "eq": 0.328}}
-MODEL, BOOSTED, BASE = "model", "LightGBM", "LightGBM base"
+MODEL, BOOSTED, SMOOTHED, BASE = "model", "LightGBM", "LightGBM smoothed", "LightGBM base"
 SIMPLE = ("ABC", "activity x distance", "nearest gene", "within 100 kb", "distance")
 """Rivals beside the trees, by their names in the registry; `distance` is fitted, to one number."""
 SEED = "seed "
@@ -68,7 +73,17 @@ Measure = Callable[[pd.DataFrame, str], float]
 Draws = Callable[[pd.DataFrame, str, ClusterDraws], NDArray[np.float64]]
 
 
-def settings_of(line: str, fold: int, seed: int, overrides: list[str]) -> RunSettings:
+@dataclass(frozen=True)
+class Asked:
+    """How the model is trained."""
+
+    config: str
+    overrides: list[str]
+    crew: Crew
+    """Workers that stay from run to run."""
+
+
+def settings_of(line: str, fold: int, seed: int, asked: Asked) -> RunSettings:
     """Settings of the run that is tested on `line` within the chromosomes of `fold`."""
     options = {
         "fold.test_line": line,
@@ -78,25 +93,28 @@ def settings_of(line: str, fold: int, seed: int, overrides: list[str]) -> RunSet
         "fold.valid_fraction": 0,
         "train.seed": seed,
     }
-    return load(RunSettings, ["configs/train/signals.yaml"], overrides, options)
+    return load(RunSettings, [asked.config], asked.overrides, options)
 
 
-def model_logits(store: Path, runs: Path, line: str, fold: int, seed: int, overrides: list[str]) -> pd.DataFrame:
+def model_logits(store: Path, runs: Path, line: str, fold: int, seed: int, asked: Asked) -> pd.DataFrame:
     """Train (or find trained) one seed of one fold; its test pairs in the fold's order with `logit`."""
     # Seed 0 has the name that runs had when there was one seed, so that finished ones are still found.
     name = f"{line}-fold{fold + 1}" + (f"-seed{seed}" if seed else "")
-    settings = settings_of(line, fold, seed, overrides)
-    trained = open_run(train(settings, store, runs, name, resume=(runs / name).exists()))
+    settings = settings_of(line, fold, seed, asked)
+    trained = open_run(train(settings, store, runs, name, resume=(runs / name).exists(), by=asked.crew.fit))
     rows = trained.fold.rows(trained.store, line, "test")
     group = Group(line, "test", "unseen_line/unseen_chrom", rows)
     return predict_groups(trained.model, trained.store, trained.fold, [group], trained.settings)
 
 
-def rival_scores(store: Store, fold: Fold) -> dict[str, NDArray[np.float64]]:
+def rival_scores(store: Store, fold: Fold, scoring: ScoringSettings) -> dict[str, NDArray[np.float64]]:
     """Scores of the test pairs by LightGBM, on all numbers and on those of the pairs alone, and by simple rivals."""
     train_rows = np.concatenate([fold.rows(store, own, "train") for own in fold.train_lines])
     known, asked = pair_data(store, train_rows), pair_data(store, fold.rows(store, fold.test_line, "test"))
     scores = {BOOSTED: signal_boosting(known, asked)}
+    if scoring.smooth_enhancer or scoring.smooth_promoter:
+        rows, reach = fold.rows(store, fold.test_line, "test"), (scoring.smooth_enhancer, scoring.smooth_promoter)
+        scores[SMOOTHED] = smoothed(store, rows, scores[BOOSTED], *reach)
     bare = without_context(asked)
     same = bare.signal_names == asked.signal_names
     scores[BASE] = scores[BOOSTED] if same else signal_boosting(without_context(known), bare)
@@ -106,10 +124,11 @@ def rival_scores(store: Store, fold: Fold) -> dict[str, NDArray[np.float64]]:
     return scores
 
 
-def fold_scores(store: Path, runs: Path, line: str, fold: int, seeds: int, overrides: list[str]) -> pd.DataFrame:
+def fold_scores(store: Path, runs: Path, line: str, fold: int, seeds: int, asked: Asked) -> pd.DataFrame:
     """The test pairs of one fold with label, enhancer, gene, chromosome and a column per score; 0 seeds: no model."""
     opened = Store.open(store)
-    resolved = resolve_fold(opened, settings_of(line, fold, 0, overrides).fold)
+    settings = settings_of(line, fold, 0, asked)
+    resolved = resolve_fold(opened, settings.fold)
     rows = resolved.rows(opened, line, "test")
     promoter = opened.pairs.promoter[rows]
     pairs = pd.DataFrame(
@@ -122,11 +141,11 @@ def fold_scores(store: Path, runs: Path, line: str, fold: int, seeds: int, overr
         }
     )
     own = {
-        f"{SEED}{seed}": model_logits(store, runs, line, fold, seed, overrides)["logit"].to_numpy(np.float64)
+        f"{SEED}{seed}": model_logits(store, runs, line, fold, seed, asked)["logit"].to_numpy(np.float64)
         for seed in range(seeds)
     }
     ensemble = {MODEL: np.mean(list(own.values()), axis=0)} if own else {}
-    scored = pairs.assign(**ensemble, **own, **rival_scores(opened, resolved))
+    scored = pairs.assign(**ensemble, **own, **rival_scores(opened, resolved, settings.scoring))
     return scored[scored["label"] >= 0].reset_index(drop=True)
 
 
@@ -180,7 +199,7 @@ def figures(scores: pd.DataFrame, draws: int = 1000) -> dict[str, Any]:
             own[f"{measure}_interval"] = interval(in_draws[measure, name], drawn[0])
         result["scores"][name] = own
     if MODEL in names:
-        for rival in [own for own in (BOOSTED, BASE, "ABC") if own in names]:
+        for rival in [own for own in (BOOSTED, SMOOTHED, BASE, "ABC") if own in names]:
             result["model_minus"][rival] = {
                 measure: {
                     "difference": result["scores"][MODEL][measure] - result["scores"][rival][measure],
@@ -207,27 +226,30 @@ def rows_of(line: str, found: dict[str, Any]) -> list[list[str]]:
 
 
 def main(
-    store: Annotated[Path, typer.Option(help="Store made from configs/stores/real_signals.yaml.")],
+    store: Annotated[Path, typer.Option(help="Store made from configs/stores/real_context.yaml.")],
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs; finished ones are not repeated.")] = Path(
         "runs/peers"
     ),
     seeds: Annotated[int, typer.Option(help="Seeds per fold, 0, 1, ...; their mean logit is the model.", min=1)] = 1,
+    config: Annotated[str, typer.Option(help="Preset of the runs.")] = "configs/train/context.yaml",
     rivals_only: Annotated[bool, typer.Option("--rivals-only", help="Train nothing; the rivals' figures.")] = False,
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value.")] = None,
 ) -> None:
     """Train the folds and print average precision, plain and eq, beside the rivals'."""
-    asked = 0 if rivals_only else seeds
+    asked = Asked(config, overrides or [], Crew(runs / "workers"))
+    count = 0 if rivals_only else seeds
     results = {}
     table = Table(title="Unseen line and unseen chromosomes; AP and eq are means over folds", title_justify="left")
     for name in ("test line", "score", "AP", "pooled", "eq", "within enhancer", "within gene", "model: AP", "eq "):
         table.add_column(name)
     for line in LINES:
-        parts = [fold_scores(store, runs, line, fold, asked, overrides or []) for fold in range(len(FOLDS))]
+        parts = [fold_scores(store, runs, line, fold, count, asked) for fold in range(len(FOLDS))]
         results[line] = figures(pd.concat(parts, ignore_index=True)) | {"transepi_quoted": TRANSEPI[line]}
         for row in rows_of(line, results[line]):
             table.add_row(*row)
         table.add_section()
+    asked.crew.close()
     Console(width=150).print(table)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -11,7 +12,7 @@ from data_pipeline.episodes import Fold, Plan, resolve_fold
 from data_pipeline.errors import UserError
 from data_pipeline.store import Store, read_manifest
 from distributed.assembly import build_module, total_steps, validation_rows
-from distributed.cluster import join_ray, needed_cpus, require_room, resolve_device
+from distributed.cluster import Device, join_ray, needed_cpus, require_room, resolve_device
 from distributed.run_folder import (
     Identity,
     Progress,
@@ -27,10 +28,18 @@ from distributed.run_folder import (
 from distributed.settings import RunSettings
 
 
-def train(settings: RunSettings, store_path: Path, runs: Path, name: str, resume: bool = False) -> Path:
+def train(
+    settings: RunSettings,
+    store_path: Path,
+    runs: Path,
+    name: str,
+    resume: bool = False,
+    by: Callable[[RunSettings, Path, Path, Device], None] | None = None,
+) -> Path:
     """Train run `name` on the store and return its folder; raises `UserError` before anything is started.
 
-    Joins the Ray cluster that is there, or starts a local one.
+    Joins the Ray cluster that is there, or starts a local one. `by` trains in place of workers of the run's own, as
+    `Crew.fit` does with workers that stay.
     """
     store = open_verified(store_path)
     fold = resolve_fold(store, settings.fold)
@@ -52,7 +61,7 @@ def train(settings: RunSettings, store_path: Path, runs: Path, name: str, resume
         state = continued(state, run, plan, settings) if state else None
         if state is None or not state.finished:
             with Progress(run, total_steps(plan, settings), state.step if state else 0):
-                fit(settings, store.path, run, device)
+                (by or fit)(settings, store.path, run, device)
     return run
 
 
