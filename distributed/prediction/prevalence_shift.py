@@ -87,11 +87,11 @@ class ShiftedTables:
     def _shifted(self, table: pa.Table) -> pa.Table:
         lines = table["line"].to_numpy()
         offset = np.array([self.shifts[str(line)].offset for line in lines])
-        logits = [table[name].to_numpy() for name in ("logit", "logit_lower", "logit_upper")]
+        logit, lower, upper = (table[name].to_numpy() for name in ("logit", "logit_lower", "logit_upper"))
         names = ("probability", "probability_lower", "probability_upper")
         # One draw says nothing of the next, and without lines to learn from nothing of other lines: no band then.
-        unknown = np.isnan(logits[1]) if self._calibration.between is None else np.zeros(len(lines), dtype=bool)
-        for name, values in zip(names, self._calibration.band(*logits, offset), strict=True):
+        unknown = np.isnan(lower) if self._calibration.between is None else np.zeros(len(lines), dtype=bool)
+        for name, values in zip(names, self._calibration.band(logit, lower, upper, offset), strict=True):
             mask = unknown if name != "probability" else None
             table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, mask=mask))
         return table

@@ -85,13 +85,9 @@ def pair_data(store: Store, rows: NDArray[np.int64]) -> PairData:
     pairs = store.pairs
     enhancer_chrom, enhancer = _places(store.enhancers)
     promoter_chrom, promoter = _places(store.promoters)
-    gene = gene_codes(store.promoters)
-    everything = {
-        "enhancer_packed": store.enhancers.packed(np.arange(len(store.enhancers))),
-        "promoter_packed": store.promoters.packed(np.arange(len(store.promoters))),
-        "signal_names": tuple(store.signal_names),
-        "places": Places(enhancer_chrom, enhancer, promoter_chrom, promoter, gene),
-    }
+    places = Places(enhancer_chrom, enhancer, promoter_chrom, promoter, gene_codes(store.promoters))
+    enhancers = store.enhancers.packed(np.arange(len(store.enhancers)))
+    promoters = store.promoters.packed(np.arange(len(store.promoters)))
 
     def taken(chosen: NDArray[np.int64], labels: NDArray[np.int8]) -> PairData:
         return PairData(
@@ -100,8 +96,11 @@ def pair_data(store: Store, rows: NDArray[np.int64]) -> PairData:
             enhancer=pairs.enhancer[chosen].astype(np.int64),
             promoter=pairs.promoter[chosen].astype(np.int64),
             line=pairs.line[chosen].astype(np.int64),
+            enhancer_packed=enhancers,
+            promoter_packed=promoters,
             signals=store.signals(chosen),
-            **everything,
+            signal_names=tuple(store.signal_names),
+            places=places,
         )
 
     def of_the_lines() -> PairData:
