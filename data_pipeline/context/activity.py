@@ -36,8 +36,8 @@ def activity(scene: Scene) -> NDArray[np.float64]:
     """(k, 4) numbers of each pair, in the order of `COLUMNS`.
 
     Activity of the enhancer, sqrt(DNase x H3K27ac) x its length; that times contact, over its sum in 10 kb bins within
-    1 Mb of the gene; contact over the contact of all annotated TSSs within 500 kb of the enhancer; CTCF at the TSS over
-    theirs. What is compared is part of what it is compared with, wherever it lies: shares are below 1.
+    1 Mb of the gene; contact over that of all annotated TSSs within 500 kb of the enhancer; CTCF at the TSS over that
+    of all of them. What is compared is added to what it is compared with, wherever it lies: no share is above 1.
     """
     places, genes, landscape = scene.places, scene.genes, scene.landscape
     dnase, acetyl, ctcf = (signal(mark) for mark in ("DNase", "H3K27ac", "CTCF"))

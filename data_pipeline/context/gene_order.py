@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.context.landscape import Positions
-from data_pipeline.context.scene import Column, Scene
+from data_pipeline.context.scene import OWN, Column, Scene
 
 FARTHEST = 1_000_000
 """A gap is never told as larger, in bp."""
@@ -27,10 +27,9 @@ def gene_order(scene: Scene) -> NDArray[np.float64]:
     right = places.outward > 0
     return np.stack(
         [
-            _strictly_within(genes, low, high),
-            _strictly_within(genes, centre - distance, centre + distance),
-            # The gene itself is none of those that are nearer to it.
-            _strictly_within(genes, tss - distance, tss + distance) - (np.isin(tss, genes) & (distance > 0)),
+            _others_within(genes, low, high, tss),
+            _others_within(genes, centre - distance, centre + distance, tss),
+            _others_within(genes, tss - distance, tss + distance, tss),
             np.where(right, above, below),
             np.where(right, below, above),
         ],
@@ -38,7 +37,13 @@ def gene_order(scene: Scene) -> NDArray[np.float64]:
     ).astype(np.float64)
 
 
-def _strictly_within(genes: Positions, low: Positions, high: Positions) -> Positions:
+def _others_within(genes: Positions, low: Positions, high: Positions, tss: Positions) -> Positions:
+    """(k,) annotated TSSs other than the pair's own in the open intervals (low, high)."""
+    own = _within(genes, np.maximum(low, tss - OWN - 1), np.minimum(high, tss + OWN + 1))
+    return _within(genes, low, high) - own
+
+
+def _within(genes: Positions, low: Positions, high: Positions) -> Positions:
     """(k,) annotated TSSs in the open intervals (low, high)."""
     return np.maximum(np.searchsorted(genes, high, side="left") - np.searchsorted(genes, low, side="right"), 0)
 
@@ -48,9 +53,9 @@ def _gap(genes: Positions, tss: Positions, side: int) -> Positions:
     if not len(genes):
         return np.full(len(tss), FARTHEST)
     if side < 0:
-        index = np.searchsorted(genes, tss, side="left") - 1
+        index = np.searchsorted(genes, tss - OWN, side="left") - 1
         gap = tss - genes[np.maximum(index, 0)]
     else:
-        index = np.searchsorted(genes, tss, side="right")
+        index = np.searchsorted(genes, tss + OWN, side="right")
         gap = genes[np.minimum(index, len(genes) - 1)] - tss
     return np.where((index >= 0) & (index < len(genes)), np.minimum(gap, FARTHEST), FARTHEST)

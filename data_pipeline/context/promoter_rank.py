@@ -18,7 +18,7 @@ COLUMNS = tuple(Column(f"{'_'.join(marks)}_{what}", marks) for what in ("rank", 
 
 
 def promoter_rank(scene: Scene) -> NDArray[np.float64]:
-    """(k, 16) share of the neighbours that are weaker, then the ratio to the strongest, in the order of `COLUMNS`."""
+    """(k, 16) share of the other promoters that are weaker, then ratio to the strongest, in the order of `COLUMNS`."""
     of_genes, own = _signals(scene, scene.genes), _signals(scene, scene.places.tss)
     genes, there = scene.neighbours()
     count = np.maximum(there.sum(axis=1), 1)

@@ -15,6 +15,9 @@ BIN = 10_000
 """Width of a bin in bp; loops are seen at 5 to 10 kb."""
 NEIGHBOURHOOD = 500_000
 """Genes within so many bp of an enhancer compete with one another for it."""
+OWN = 250
+"""An annotated TSS within so many bp of the pair's is the pair's own: annotations differ by some bases, and one base
+off, the gene itself would stand between."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,14 @@ class Scene:
     def neighbours(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """(k, most) rows of `genes` within the neighbourhood of each enhancer, and (k, most) bool where there is one.
 
-        Rows where there is none are 0, and must not be looked at.
+        The pair's own gene is none of them. Rows where there is none are 0, and must not be looked at.
         """
         first = np.searchsorted(self.genes, self.places.centre - NEIGHBOURHOOD, side="left")
         last = np.searchsorted(self.genes, self.places.centre + NEIGHBOURHOOD, side="right")
         index = first[:, None] + np.arange((last - first).max(initial=0))
         there = index < last[:, None]
-        return np.where(there, index, 0), there
+        index = np.where(there, index, 0)
+        return index, there & (np.abs(self.genes[index] - self.places.tss[:, None]) > OWN)
 
 
 @dataclass(frozen=True)

@@ -269,7 +269,7 @@ class _Ingest:
         genes = self.rules.genes if set(settings.groups) & set(NEED_GENES) else None
         context = context_of(content, settings, genes, landscapes)
         unknown = int(np.isnan(context.values).all(axis=1).sum())
-        self.reports.append({"file": "", "format": "context", "joined": len(context.values) - unknown})
+        self.reports.append({"file": "context of pairs", "format": "context", "joined": len(context.values) - unknown})
         return context
 
     def _peak_tracks(self, content: Content) -> dict[tuple[int, str], Track]:
