@@ -114,7 +114,7 @@ def rival_scores(store: Store, fold: Fold, scoring: ScoringSettings) -> dict[str
     scores = {BOOSTED: signal_boosting(known, asked)}
     if scoring.smooth_enhancer or scoring.smooth_promoter:
         rows, reach = fold.rows(store, fold.test_line, "test"), (scoring.smooth_enhancer, scoring.smooth_promoter)
-        scores[SMOOTHED] = smoothed(store, rows, scores[BOOSTED], *reach)
+        scores[SMOOTHED] = smoothed(store, rows, scores[BOOSTED].astype(np.float32), *reach).astype(np.float64)
     bare = without_context(asked)
     same = bare.signal_names == asked.signal_names
     scores[BASE] = scores[BOOSTED] if same else signal_boosting(without_context(known), bare)

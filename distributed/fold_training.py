@@ -49,7 +49,8 @@ def train(
     check_claim(runs, name, resume, store.path, store.checksum, settings)
     join_ray(needed_cpus(settings))
     device = resolve_device(settings)
-    require_room(settings, device)
+    if by is None:  # workers that stay have their places
+        require_room(settings, device)
     # Only now, because Ray Train reads the environment once, and a local Ray clears it of what others left.
     from distributed.fit import fit
 

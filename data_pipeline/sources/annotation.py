@@ -97,7 +97,9 @@ class Genes:
 
     @cached_property
     def _slices(self) -> dict[str, slice]:
-        starts = np.flatnonzero(np.r_[True, self.chrom[1:] != self.chrom[:-1]]) if len(self) else []
+        if not len(self):
+            return {}
+        starts = np.flatnonzero(np.r_[True, self.chrom[1:] != self.chrom[:-1]])
         return {
             str(self.chrom[a]): slice(int(a), int(b)) for a, b in zip(starts, [*starts[1:], len(self)], strict=True)
         }

@@ -7,7 +7,7 @@ landscapes, that is an error, because it is a mistake in the description.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ from data_pipeline.context import (
 from data_pipeline.errors import UserError, listed
 from data_pipeline.sources.annotation import Genes
 from data_pipeline.sources.content import Content
-from data_pipeline.sources.settings import ContextSettings
+from data_pipeline.sources.context_settings import ContextSettings
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _known_together(assays: tuple[str, ...], *means: NDArray[np.float64]) -> lis
     return list(together.values())
 
 
-def from_tracks(signals: dict[tuple[int, str], Callable[[str], Landscape | None]]) -> Landscapes:
+def from_tracks(signals: Mapping[tuple[int, str], Callable[[str], Landscape | None]]) -> Landscapes:
     """Landscapes of one signal each by (line, assay) and then chromosome, put together."""
 
     def landscapes(line: int, chrom: str, rows: NDArray[np.int64]) -> Measured | None:
@@ -157,5 +157,11 @@ def _places(content: Content, rows: NDArray[np.int64]) -> Places:
     sides = {
         kind: content.elements[kind].iloc[content.pairs[kind].to_numpy()[rows]] for kind in ("enhancer", "promoter")
     }
-    spans = [sides[kind][key].to_numpy(np.int64) for kind in ("enhancer", "promoter") for key in ("start", "end")]
-    return Places(*spans, sides["promoter"]["anchor"].to_numpy(np.int64))
+    enhancer, promoter = sides["enhancer"], sides["promoter"]
+    return Places(
+        enhancer["start"].to_numpy(np.int64),
+        enhancer["end"].to_numpy(np.int64),
+        promoter["start"].to_numpy(np.int64),
+        promoter["end"].to_numpy(np.int64),
+        promoter["anchor"].to_numpy(np.int64),
+    )

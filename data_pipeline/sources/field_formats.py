@@ -41,6 +41,8 @@ class Sce2gTable(UnlabelledSource):
 class GeneSource(UnlabelledSource):
     """A source whose rows become pairs with the genes of `genes`, several or none per row."""
 
+    format: str
+    """Chooses this kind of source."""
     line: str
     """Cell line of the file."""
 
