@@ -7,7 +7,7 @@ landscapes, that is an error, because it is a mistake in the description.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
