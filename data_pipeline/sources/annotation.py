@@ -18,10 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_pipeline.errors import UserError, listed
+from data_pipeline.sources.gene_settings import GeneColumns, GeneSettings
 from data_pipeline.sources.genome import ChromNames
 from data_pipeline.sources.numbers_as_text import MISSING, whole_numbers
 from data_pipeline.sources.quarantine import Quarantine
-from data_pipeline.sources.settings import GeneColumns, GeneSettings
 from data_pipeline.sources.text_tables import (
     BROWSER,
     HEADED_BED,
@@ -97,10 +97,8 @@ class Genes:
 
     @cached_property
     def _slices(self) -> dict[str, slice]:
-        starts = np.flatnonzero(np.r_[True, self.chrom[1:] != self.chrom[:-1]]) if len(self) else []
-        return {
-            str(self.chrom[a]): slice(int(a), int(b)) for a, b in zip(starts, [*starts[1:], len(self)], strict=True)
-        }
+        first = np.flatnonzero(np.r_[True, self.chrom[1:] != self.chrom[:-1]][: len(self)]).tolist()
+        return {str(self.chrom[a]): slice(a, b) for a, b in zip(first, [*first[1:], len(self)], strict=False)}
 
     def _places(self, key: str) -> pd.Series:
         names = pd.Series(np.arange(len(self)), index=pd.Index(getattr(self, key)))
