@@ -18,10 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_pipeline.errors import UserError, listed
+from data_pipeline.sources.gene_settings import GeneColumns, GeneSettings
 from data_pipeline.sources.genome import ChromNames
 from data_pipeline.sources.numbers_as_text import MISSING, whole_numbers
 from data_pipeline.sources.quarantine import Quarantine
-from data_pipeline.sources.settings import GeneColumns, GeneSettings
 from data_pipeline.sources.text_tables import (
     BROWSER,
     HEADED_BED,

@@ -1,7 +1,8 @@
 """Pairs of elements with annotated genes, made as numbers: no row of text is written for a pair that no file has.
 
 A promoter is the window around its gene's TSS (one base where no sequence is stored), as for tables that give only a
-TSS. Cost per pair is about 40 bytes and a tenth of a microsecond, so ten million candidates take seconds.
+TSS. Cost per pair, to the end of the ingest, is about 160 bytes and 2 microseconds: 150,000 elements within 5 Mb of
+20,000 genes are 11 million pairs in 18 s of processor time and 2 GB.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from data_pipeline.sources.annotation import Genes, read_genes
 from data_pipeline.sources.content import Content, only_used, unique_pairs, with_sequences
 from data_pipeline.sources.context_source import Context, context_of, from_pairs, from_tracks
 from data_pipeline.sources.element_names import ElementNames
-from data_pipeline.sources.field_formats import GeneSource, LoopTable
+from data_pipeline.sources.field_formats import CandidateTable, GeneSource, LoopTable
 from data_pipeline.sources.gene_sources import GeneSourceReader, Reading
 from data_pipeline.sources.genome import ChromNames, Genome, Regions
 from data_pipeline.sources.lift_over import LiftOver
@@ -221,7 +221,7 @@ class _Ingest:
         self.reports.append({"file": settings.file, "format": "genes", "genes": len(self.rules.genes)})
         return self.rules.genes
 
-    def _read_gene_source(self, source: GeneSource, genes: Genes) -> None:
+    def _read_gene_source(self, source: CandidateTable | LoopTable, genes: Genes) -> None:
         path = self.root / source.file
         file = self.quarantine.register(source.file, path)
         tally = self.tallies[file] = Tally()

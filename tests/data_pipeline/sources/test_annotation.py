@@ -13,9 +13,9 @@ from tiny_sources import write
 from data_pipeline.errors import UserError
 from data_pipeline.settings import validate
 from data_pipeline.sources.annotation import Genes, read_genes
+from data_pipeline.sources.gene_settings import GeneSettings
 from data_pipeline.sources.genome import ChromNames
 from data_pipeline.sources.quarantine import Quarantine
-from data_pipeline.sources.settings import GeneSettings
 
 HEADER = "#chr\tstart\tend\tname\tscore\tstrand\tEnsembl_ID\tgene_type\n"
 PUBLIC = Path(__file__).parents[3] / "../shared/data"
