@@ -34,7 +34,8 @@ ARROWS = {
         "durable settings_text store_folder",
         "settings",
         "store",
-        "sources episodes simulator",
+        "context episodes simulator",
+        "sources",
         "ingest inspect_store simulate",
     ),
     "model": (
