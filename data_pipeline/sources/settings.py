@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from data_pipeline.context import NEED_GENES
 from data_pipeline.settings import PathText, Settings
 from data_pipeline.sources.context_settings import ContextSettings
+from data_pipeline.sources.crispr_source import CrisprTable
 from data_pipeline.sources.field_formats import (
     AbcTable,
     CandidateTable,
@@ -157,7 +158,8 @@ AnyPairSource = Annotated[
     | EncodeRe2gTable
     | Sce2gTable
     | CandidateTable
-    | LoopTable,
+    | LoopTable
+    | CrisprTable,
     Field(discriminator="format"),
 ]
 
