@@ -104,6 +104,7 @@ def main(
     judged = store_of(held_out, signals, genes, work / "held_out")
     asked = pairs_of(judged, folds)
     scores = {"prism-epi": trainer.scores(best, judged)}
+    trainer.close()
     scores |= {name: rival.scores(table, asked, chosen[name]) for name, rival in RIVALS.items()}
     found = {
         "training": {"pairs": len(table.labels), "folds": folds, "signals": store.signal_names,
@@ -215,6 +216,10 @@ class Members:
                     pool = np.flatnonzero(asked.pairs.line == line)
                     logits[own] += scorer.score_line(own, pool, 1, seed=1).logits.mean(axis=1) / self._seeds
         return logits
+
+    def close(self) -> None:
+        """Let the workers go."""
+        self._crew.close()
 
     def _run(self, candidate: str, number: int, seed: int) -> Path:
         """The run of a member: chromosomes of fold `number` are never seen, those of another fold choose its epoch."""
