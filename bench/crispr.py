@@ -60,8 +60,8 @@ PUBLISHED = {
 overlaps, while signals here are read at the tested element, so it is not the same contest."""
 CANDIDATES: dict[str, list[str]] = {
     "plain": [],
+    "linear": ["model.environment.local_depth=0", "model.environment.local_dropout=0", "model.energy.shift=linear"],
     "regularised": ["model.environment.local_dropout=0.4", "model.energy.dropout=0.3"],
-    "one channel": ["model.energy.channels=1"],
 }
 """Settings tried on the training table, over configs/train/crispr.yaml."""
 
