@@ -149,17 +149,8 @@ class SequenceTables(PairSource):
 
 
 AnyPairSource = Annotated[
-    BengiTable
-    | TargetFinderTable
-    | BedpeTable
-    | CsvTable
-    | SequenceTables
-    | AbcTable
-    | EncodeRe2gTable
-    | Sce2gTable
-    | CandidateTable
-    | LoopTable
-    | CrisprTable,
+    (BengiTable | TargetFinderTable | BedpeTable | CsvTable | SequenceTables | CrisprTable)
+    | (AbcTable | EncodeRe2gTable | Sce2gTable | CandidateTable | LoopTable),
     Field(discriminator="format"),
 ]
 
@@ -273,11 +264,7 @@ class StoreSettings(Settings):
                 isinstance(columns, PairColumns)
                 and columns.tss is None
                 and not (self.genes and (columns.gene or columns.gene_id))
-                and None
-                in (
-                    columns.promoter_start,
-                    columns.promoter_end,
-                )
+                and None in (columns.promoter_start, columns.promoter_end)
             ):
                 raise ValueError(f"{source.file}: give `columns.tss` where the table has no promoter interval")
         return self

@@ -63,6 +63,7 @@ def test_label_weight_and_effect_of_a_row_are_those_of_its_pair(tmp_path: Path) 
     assert store.pairs.weight.tolist() == pytest.approx([0.75, 0.2])
     assert store.pairs.effect.tolist() == pytest.approx([-0.5, 0.1])
     assert [store.lines[line] for line in store.pairs.line] == ["K562", "WTC11"]
+    assert (store.promoters.genes, store.promoters.gene_ids) == (["MYC"], ["ENSG01"])
 
 
 def test_a_distance_is_the_tables_own_because_its_start_sites_are_not_all_those_it_was_measured_from(
