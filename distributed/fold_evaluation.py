@@ -80,25 +80,24 @@ class Group:
 
 def groups_of(store: Store, fold: Fold, most: int) -> list[Group]:
     """The groups a fold is judged on, each thinned evenly to `most` labelled pairs; empty ones are left out."""
-    wanted: list[tuple[str, str, str, Zone]] = [
-        (fold.test_line, "test", "unseen_line/unseen_chrom", "test"),
-        (fold.test_line, "test", "unseen_line/seen_chrom", "train"),
-        (
-            fold.valid_line,
-            "valid",
-            "unseen_line/unseen_chrom" if fold.choosing_zone == "valid" else "unseen_line/seen_chrom",
-            fold.choosing_zone,
-        ),
-        *[(line, "test", "seen_line/unseen_chrom", "test") for line in fold.train_lines],
-        *[(line, "train", "seen_line/seen_chrom", "train") for line in fold.train_lines],
+    wanted: list[tuple[str, str, Zone]] = [
+        (fold.test_line, "test", "test"),
+        (fold.test_line, "test", "train"),
+        (fold.valid_line, "valid", fold.choosing_zone),
+        *[(line, "test", "test") for line in fold.train_lines],
+        *[(line, "train", "train") for line in fold.train_lines],
+    ]
+    # Where stretches alone separate a line's roles, what it was trained on is no test, and its test is asked once.
+    wanted = [
+        entry for entry in dict.fromkeys(wanted) if entry[1:] != ("test", "train") or entry[0] not in fold.train_lines
     ]
     groups = []
-    for line, role, quadrant, zone in wanted:
+    for line, role, zone in wanted:
         rows = fold.rows(store, line, zone)
         rows = rows[store.pairs.label[rows] >= 0]
         if len(rows):
             thinned = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
-            groups.append(Group(line, role, quadrant, thinned))
+            groups.append(Group(line, role, fold.quadrant(line, zone), thinned))
     return groups
 
 

@@ -35,7 +35,9 @@ from .line_transfer import spread_between_lines as spread_between_lines
 from .line_views import LineView as LineView
 from .line_views import view_lines as view_lines
 from .metrics import average_precision as average_precision
+from .metrics import precision_and_recall as precision_and_recall
 from .metrics import summarise_lines as summarise_lines
+from .metrics import threshold_at_recall as threshold_at_recall
 from .prevalence import PrevalenceShift as PrevalenceShift
 from .prevalence import estimate_shift as estimate_shift
 from .quadrants import NEUTRAL as NEUTRAL

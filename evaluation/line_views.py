@@ -54,7 +54,7 @@ def view_lines(
     scorer = Scorer(model, store, settings.support_in_use, settings.scoring)
     return [
         _view(scorer, fold, line, line in fold.train_lines, pairs, draws)
-        for line in (*fold.train_lines, fold.valid_line, fold.test_line)
+        for line in dict.fromkeys((*fold.train_lines, fold.valid_line, fold.test_line))
     ]
 
 

@@ -95,6 +95,30 @@ def threshold_metrics(labels: ArrayLike, probabilities: ArrayLike, threshold: fl
     }
 
 
+def threshold_at_recall(labels: ArrayLike, scores: ArrayLike, recall: float, weights: ArrayLike | None = None) -> float:
+    """The highest score of `scores` (n,) at which the weighted recall is at least `recall`; NaN for one class."""
+    if not has_both_classes(labels):
+        return float("nan")
+    score, positive = np.asarray(scores, dtype=np.float64), np.asarray(labels) == 1
+    weight = np.ones(score.size) if weights is None else np.asarray(weights, dtype=np.float64)
+    order = np.argsort(-score[positive], kind="stable")
+    reached = np.cumsum(weight[positive][order])
+    # Sums of weights round: 7 of 10 is 70%.
+    place = np.searchsorted(reached, recall * reached[-1] * (1 - 1e-9))
+    return float(score[positive][order][min(int(place), order.size - 1)])
+
+
+def precision_and_recall(
+    labels: ArrayLike, scores: ArrayLike, threshold: float, weights: ArrayLike | None = None
+) -> tuple[float, float]:
+    """Weighted precision and recall of predicting 1 where `scores` (n,) >= `threshold`; NaN where undefined."""
+    known, chosen = np.asarray(labels) == 1, np.asarray(scores) >= threshold
+    weight = np.ones(known.size) if weights is None else np.asarray(weights, dtype=np.float64)
+    hits, called, positives = (float(weight[mask].sum()) for mask in (known & chosen, chosen, known))
+    nan = float("nan")
+    return hits / called if called else nan, hits / positives if positives else nan
+
+
 def summarise_lines(values: ArrayLike, lines: Iterable[object]) -> LineSummary:
     """Summary of a higher-is-better metric `values` (C,), one per line of `lines`; NaN values are left out.
 

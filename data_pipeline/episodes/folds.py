@@ -4,7 +4,8 @@ One fold leaves a test line and a validation line out of training. Because the s
 holds stretches of the genome out: zone `test` for the unseen-chromosome quadrants, zone `valid` for everything that is
 chosen (early stopping, thresholds, temperature, search). A pair belongs to a zone only if both of its elements do;
 pairs that straddle two zones are used nowhere. Stretches are whole chromosomes where the store has enough of them,
-otherwise blocks of a few megabases.
+otherwise blocks of a few megabases. Where there is one line only, `within_line` lets stretches alone separate what is
+trained on from what chooses and what is judged; such a line is a seen line everywhere.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ class FoldSettings(Settings):
     """Cell line for early stopping, thresholds and search; never trained on."""
     train_lines: list[str] = Field(default_factory=list)
     """Cell lines to train on; empty: all others."""
+    within_line: bool = False
+    """Whether the test and the validation line may be training lines (and one line), with stretches of genome between
+    the three; `train_lines` empty is then all lines. The fold says nothing about a line that nobody measured."""
     test_regions: list[str] = Field(default_factory=list)
     """Held-out stretches, `chr1` or `chr1:0-5000000` (0-based, half-open); empty: chosen by `seed`."""
     valid_regions: list[str] = Field(default_factory=list)
@@ -78,6 +82,11 @@ class Fold:
             mine &= self.zone == ZONES.index(zone)
         return np.flatnonzero(mine)
 
+    def quadrant(self, line: str, zone: Zone) -> str:
+        """`seen_line/unseen_chrom` and its like: what training saw of `line`'s pairs in `zone`."""
+        known, place = line in self.train_lines, "seen_chrom" if zone == "train" else "unseen_chrom"
+        return f"{'seen' if known else 'unseen'}_line/{place}"
+
     @property
     def choosing_zone(self) -> Zone:
         """Zone of the validation line that thresholds, temperature and early stopping may look at."""
@@ -87,7 +96,8 @@ class Fold:
 def resolve_fold(store: Store, settings: FoldSettings) -> Fold:
     """Resolve `settings` on `store`; raises `UserError` for unknown or clashing lines and regions."""
     _check_lines(store, settings)
-    train = settings.train_lines or [x for x in store.lines if x not in (settings.test_line, settings.valid_line)]
+    left_out = () if settings.within_line else (settings.test_line, settings.valid_line)
+    train = settings.train_lines or [line for line in store.lines if line not in left_out]
     train = [line for line in store.lines if line in train]
     if not train:
         raise UserError(f"no line is left to train on; the store has {', '.join(store.lines)}")
@@ -104,6 +114,8 @@ def resolve_fold(store: Store, settings: FoldSettings) -> Fold:
         "valid": tuple(stretches.describe(valid)),
         "test": tuple(stretches.describe(test)),
     }
+    if settings.within_line:
+        _check_apart(settings, train, regions)
     content = json.dumps([settings.test_line, settings.valid_line, train, regions])
     identity = hashlib.sha256(content.encode()).hexdigest()[:16]
     return Fold(settings.test_line, settings.valid_line, tuple(train), regions, zone, identity)
@@ -116,11 +128,24 @@ def _check_lines(store: Store, settings: FoldSettings) -> None:
     for line in {settings.test_line, settings.valid_line, *settings.train_lines}:
         if line not in store.lines:
             raise UserError(f"store {store.path} has no cell line '{line}'; it has {', '.join(store.lines)}")
+    if settings.within_line:
+        return
     if settings.test_line == settings.valid_line:
         raise UserError(f"'{settings.test_line}' cannot be both the test and the validation line; choose another")
     for line in (settings.test_line, settings.valid_line):
         if line in settings.train_lines:
             raise UserError(f"'{line}' is left out by this fold and cannot also be in fold.train_lines")
+
+
+def _check_apart(settings: FoldSettings, train: list[str], regions: dict[Zone, tuple[str, ...]]) -> None:
+    """Raise `UserError` where a line would be trained on and judged, or asked to choose, on the same pairs."""
+    asked: tuple[tuple[Zone, str], ...] = (("test", settings.test_line), ("valid", settings.valid_line))
+    for zone, line in asked:
+        if line in train and not regions[zone]:
+            raise UserError(
+                f"'{line}' is trained on and is the {zone} line too, but no stretch of genome is held out for it; set "
+                f"fold.{zone}_regions or a larger fold.{zone}_fraction"
+            )
 
 
 class _Stretches:

@@ -22,7 +22,10 @@ class Content:
     """Pairs and the elements they point to; pairs hold element numbers, that is rows of `elements[kind]`."""
 
     pairs: pd.DataFrame
-    """enhancer, promoter, line, label, distance, file, row, enhancer_name, promoter_name: integers."""
+    """enhancer, promoter, line, label, distance, file, row, enhancer_name, promoter_name: integers.
+
+    Also weight, effect and signal:NAME, float32, where a source told any.
+    """
     elements: dict[Kind, pd.DataFrame]
     """name, chrom, start, end, anchor, strand, symbol, gene_id of every element."""
     packed: dict[Kind, NDArray[np.uint8]]

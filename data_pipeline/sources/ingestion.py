@@ -24,13 +24,14 @@ from data_pipeline.errors import UserError, listed
 from data_pipeline.sources.annotation import Genes, read_genes
 from data_pipeline.sources.content import Content, only_used, unique_pairs, with_sequences
 from data_pipeline.sources.context_source import Context, context_of, from_pairs, from_tracks
+from data_pipeline.sources.crispr_source import CrisprTable
 from data_pipeline.sources.element_names import ElementNames
 from data_pipeline.sources.field_formats import CandidateTable, GeneSource, LoopTable
 from data_pipeline.sources.gene_sources import GeneSourceReader, Reading
 from data_pipeline.sources.genome import ChromNames, Genome, Regions
 from data_pipeline.sources.lift_over import LiftOver
 from data_pipeline.sources.pair_rows import PairCollector, Rules
-from data_pipeline.sources.pair_tables import read_pairs
+from data_pipeline.sources.pair_tables import SIGNAL, read_pairs
 from data_pipeline.sources.peaks import empty_signals, peak_files, peak_signal, peaks_apart, read_peaks
 from data_pipeline.sources.quarantine import Quarantine
 from data_pipeline.sources.sequence_tables import read_sequences
@@ -100,6 +101,8 @@ class _Ingest:
                 names.append(source.elements)
             if source.lift:
                 names.append(source.lift.chain)
+            if isinstance(source, CrisprTable) and source.genes:
+                names.append(source.genes)
         if self.settings.genes:
             names.append(self.settings.genes.file)
         for file in [*(self.root / name for name in names), *self.peaks.values()]:
@@ -141,13 +144,14 @@ class _Ingest:
     def write(self, content: Content) -> Manifest:
         signals = self._pair_signals(content)
         context = self._context(content, signals)
+        told = [key for key in content.pairs if key.startswith(SIGNAL)]
         chroms, settings = content.chroms, self.settings
         with StoreWriter(
             self.out,
             settings.lines,
             chroms,
             settings.windows,
-            pair_signals=signals.tracks,
+            pair_signals=[*signals.tracks, *(key.removeprefix(SIGNAL) for key in told)],
             element_signals=settings.peaks.marks if settings.peaks else (),
             line_features=[settings.line_features[line] for line in settings.lines] if settings.line_features else None,
             sources=self.reports,
@@ -163,12 +167,24 @@ class _Ingest:
                 writer.add_elements(kind, table["name"].tolist(), chrom, start, end, strand, packed, genes, ids)
             self._element_signals(content, writer)
             pairs = {key: content.pairs[key] for key in ("enhancer", "promoter", "line", "label", "distance")}
-            writer.add_pairs(**pairs, signals=signals.values, context=context.values if context else None)
+            values = np.concatenate([signals.values, content.pairs[told].to_numpy(np.float32)], axis=1)
+            writer.add_pairs(
+                **pairs,
+                signals=values,
+                context=context.values if context else None,
+                weight=self._numbers_told(content, "weight", 1),
+                effect=self._numbers_told(content, "effect", np.nan),
+            )
             # Pairs that no file has a row for are their own rows.
             if self.answer_rows and not all(isinstance(source, GeneSource) for source in settings.pairs):
                 writer.add_input_rows(**self._asked(content))
             self.quarantine.write(writer.quarantine)
             return writer.commit(self.quarantine.counts())
+
+    @staticmethod
+    def _numbers_told(content: Content, key: str, missing: float) -> NDArray[np.float32] | None:
+        """(N,) what the sources told of the pairs, `missing` where one did not; None if none did."""
+        return content.pairs[key].fillna(missing).to_numpy(np.float32) if key in content.pairs else None
 
     @contextmanager
     def _reading(self, what: str, files: list[Path]) -> Iterator[Callable[[int], None]]:
@@ -194,6 +210,8 @@ class _Ingest:
 
     def _read_source(self, source: AnyPairSource) -> None:
         path = self.root / source.file
+        if isinstance(source, CrisprTable) and source.genes:
+            source = source.model_copy(update={"genes": str(self.root / source.genes)})
         sequences = self._sequences(source) if isinstance(source, SequenceTables) else None
         file = self.quarantine.register(source.file, path)
         tally = self.tallies[file] = Tally()

@@ -19,14 +19,16 @@ from data_pipeline.sources.annotation import Genes
 from data_pipeline.sources.element_names import ElementNames
 from data_pipeline.sources.genome import UNPLACED, ChromNames, Genome, Regions
 from data_pipeline.sources.lift_over import LiftOver
-from data_pipeline.sources.numbers_as_text import whole_numbers
-from data_pipeline.sources.pair_tables import RawPairs
+from data_pipeline.sources.numbers_as_text import MAX_POSITION, whole_numbers
+from data_pipeline.sources.pair_tables import SIGNAL, RawPairs
 from data_pipeline.sources.quarantine import Quarantine
 from data_pipeline.store import KINDS, STRANDS, Kind
 
 PLACE = ("chrom", "start", "end")
 ELEMENT = ("name", *PLACE, "anchor", "strand", "symbol", "gene_id")
 """What is known of an element; symbol and gene_id, of promoters only, are "" where no source told them."""
+TOLD = ("weight", "effect")
+"""Numbers of a pair that a source may tell, beside its signals."""
 
 
 class Interned:
@@ -146,6 +148,7 @@ class PairCollector:
         else:
             rows.require_sequences(sequences)
         rows.resolve_labels(labels)
+        rows.resolve_distances()
         self.take(self._numbers(file, rows.cells, sequences))
 
     def take(self, pairs: pd.DataFrame) -> None:
@@ -154,7 +157,10 @@ class PairCollector:
 
     @property
     def pairs(self) -> pd.DataFrame:
-        """enhancer, promoter, line, label, distance, file, row, enhancer_name, promoter_name: all integers."""
+        """enhancer, promoter, line, label, distance, file, row, enhancer_name, promoter_name: all integers.
+
+        Also weight, effect and signal:NAME, float32, where a source told any; NaN in the rows of others.
+        """
         return pd.concat(self._parts, ignore_index=True)
 
     def _numbers(
@@ -174,6 +180,10 @@ class PairCollector:
             columns[f"{kind}_name"] = self.names[kind].column(cells[f"{kind}_name"])
         known = (cells["enhancer_chrom"] == cells["promoter_chrom"]) & (cells["enhancer_chrom"] != UNPLACED)
         distance = (anchors["enhancer"] - anchors["promoter"]).abs().where(known, -1)
+        if "distance" in cells:
+            distance = cells["distance"].fillna(distance)
+        told = [key for key in cells if key in TOLD or key.startswith(SIGNAL)]
+        numbers = {key: pd.to_numeric(cells[key], errors="coerce").to_numpy(np.float32) for key in told}
         return pd.DataFrame(
             columns
             | {
@@ -183,6 +193,7 @@ class PairCollector:
                 "file": np.full(len(cells), file, dtype=np.int16),
                 "row": cells["row"].to_numpy(np.int64),
             }
+            | numbers
         )
 
 
@@ -306,6 +317,15 @@ class _Rows:
             missing = ~self.cells[key].isin(sequences[kind].keys())
             first = next(iter(sequences[kind]), "")
             self._reject("missing_sequence", missing, key, f"the table of {kind}s begins with {first!r}")
+
+    def resolve_distances(self) -> None:
+        """Distances that the source itself tells, in bp and rounded; empty ones are measured between the places."""
+        if "distance" not in self.cells:
+            return
+        distance = pd.to_numeric(self.cells["distance"], errors="coerce").astype(np.float64)
+        wrong = (self.cells["distance"] != "") & ~distance.between(0, MAX_POSITION)
+        self.cells = self.cells.assign(distance=distance.round())
+        self._reject("bad_number", wrong)
 
     def resolve_labels(self, labels: bool) -> None:
         label = whole_numbers(self.cells["label"]) if labels else pd.Series(-1, index=self.cells.index)

@@ -15,8 +15,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data_pipeline.sources.crispr_source import CrisprTable
+from data_pipeline.sources.crispr_tables import crispr_cells
 from data_pipeline.sources.element_names import NAMED_INTERVAL
 from data_pipeline.sources.field_formats import AbcTable, EncodeRe2gTable, Sce2gTable
+from data_pipeline.sources.gene_places import read_gene_places
+from data_pipeline.sources.genome import ChromNames
 from data_pipeline.sources.scored_tables import scored_cells
 from data_pipeline.sources.settings import (
     BedpeTable,
@@ -30,6 +34,8 @@ from data_pipeline.sources.settings import (
 from data_pipeline.sources.text_tables import BROWSER, COMMA, SEMICOLON, TAB, Chunk, Tally, column, read_chunks
 
 Advance = Callable[[int], None] | None
+SIGNAL = "signal:"
+"""Prefix of the cells that hold signals of the pair."""
 SEPARATORS = {"comma": COMMA, "tab": TAB, "semicolon": SEMICOLON}
 BENGI_COLUMNS = PairColumns(
     label=1,
@@ -55,7 +61,8 @@ class RawPairs:
     """(k, ...) text: enhancer_* and promoter_* name, chrom, start, end; gene, tss, strand, label, line. "" = not given.
 
     `gene` is what the source calls the promoter, where it tells promoters of one place apart; `symbol` and `gene_id`
-    are the names of the gene, where the source knows it.
+    are the names of the gene, where the source knows it. A source may also tell `distance` (its own instead of that
+    between the two places), `weight`, `effect` and `signal:NAME`, numbers as text.
     """
     line_number: NDArray[np.int64]
     """(k,) physical line of each row, from 1."""
@@ -147,6 +154,12 @@ def _named(source: SequenceTables, path: Path, tally: Tally, advance: Advance) -
         yield cells.assign(gene=cells["promoter_name"]), chunk
 
 
+def _crispr(source: CrisprTable, path: Path, tally: Tally, advance: Advance) -> Iterator[tuple[pd.DataFrame, Chunk]]:
+    genes = read_gene_places(Path(source.genes), ChromNames({})) if source.genes else None
+    for cells, signals, chunk in crispr_cells(source, path, tally, advance, genes):
+        yield pd.concat([cells, signals.astype(str).add_prefix(SIGNAL)], axis=1), chunk
+
+
 Reader = Callable[[Any, Path, Tally, Advance], Iterator[tuple[pd.DataFrame, Chunk]]]
 READERS: dict[type[PairSource], Reader] = {
     BengiTable: _bengi,
@@ -157,5 +170,6 @@ READERS: dict[type[PairSource], Reader] = {
     AbcTable: scored_cells,
     EncodeRe2gTable: scored_cells,
     Sce2gTable: scored_cells,
+    CrisprTable: _crispr,
 }
 """The reader of each kind of source."""

@@ -29,6 +29,8 @@ REASONS = {
     "missing_chromosome": "the chromosome is not in the genome files",
     "outside_genome": "the element ends beyond its chromosome",
     "bad_label": "the label is neither 0 nor 1",
+    "invalid_connection": "the benchmark calls the pair no valid connection (column ValidConnection)",
+    "unknown_label": "the benchmark does not know whether the pair is regulated (NA)",
     "missing_sequence": "the element has no (usable) row in the sequence table",
     "bad_letter": "the sequence has a letter that is no IUPAC base",
     "conflicting_sequence": "the element stands in the sequence table with two sequences",

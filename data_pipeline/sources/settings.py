@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from data_pipeline.context import NEED_GENES
 from data_pipeline.settings import PathText, Settings
 from data_pipeline.sources.context_settings import ContextSettings
+from data_pipeline.sources.crispr_source import CrisprTable
 from data_pipeline.sources.field_formats import (
     AbcTable,
     CandidateTable,
@@ -148,16 +149,8 @@ class SequenceTables(PairSource):
 
 
 AnyPairSource = Annotated[
-    BengiTable
-    | TargetFinderTable
-    | BedpeTable
-    | CsvTable
-    | SequenceTables
-    | AbcTable
-    | EncodeRe2gTable
-    | Sce2gTable
-    | CandidateTable
-    | LoopTable,
+    (BengiTable | TargetFinderTable | BedpeTable | CsvTable | SequenceTables | CrisprTable)
+    | (AbcTable | EncodeRe2gTable | Sce2gTable | CandidateTable | LoopTable),
     Field(discriminator="format"),
 ]
 
@@ -271,11 +264,7 @@ class StoreSettings(Settings):
                 isinstance(columns, PairColumns)
                 and columns.tss is None
                 and not (self.genes and (columns.gene or columns.gene_id))
-                and None
-                in (
-                    columns.promoter_start,
-                    columns.promoter_end,
-                )
+                and None in (columns.promoter_start, columns.promoter_end)
             ):
                 raise ValueError(f"{source.file}: give `columns.tss` where the table has no promoter interval")
         return self

@@ -68,3 +68,29 @@ def test_one_line_has_a_mean_but_no_interval():
     summary = metrics.summarise_lines([0.5], ["A"])
     assert summary.mean == 0.5
     assert math.isnan(summary.low)
+
+
+def test_weighted_average_precision_counts_a_positive_as_much_as_it_weighs() -> None:
+    labels, scores = [1, 0, 1, 0], [4.0, 3.0, 2.0, 1.0]
+    # Recall goes up by 1/4 at precision 1, then by 3/4 at precision (1 + 3) / (1 + 3 + 1), a negative weighing 1.
+    assert metrics.average_precision(labels, scores, [1, 1, 3, 1]) == pytest.approx(0.25 + 0.75 * 4 / 5)
+    assert metrics.average_precision(labels, scores, [1, 1, 1, 1]) == metrics.average_precision(labels, scores)
+
+
+def test_the_threshold_at_a_recall_is_the_highest_score_that_reaches_it() -> None:
+    labels, scores = [1] * 10 + [0] * 10, [*range(20, 10, -1), *range(10, 0, -1)]
+    assert metrics.threshold_at_recall(labels, scores, 0.7) == 14
+    assert metrics.threshold_at_recall(labels, scores, 0.71) == 13
+    assert metrics.threshold_at_recall(labels, scores, 1.0) == 11
+    # One positive of weight 9 on top, nine of weight 1 below: half of the weight is reached by the first.
+    assert metrics.threshold_at_recall(labels, scores, 0.5, [9] + [1] * 19) == 20
+    assert math.isnan(metrics.threshold_at_recall([0, 0], [1.0, 2.0], 0.7))
+
+
+def test_precision_and_recall_at_a_frozen_threshold_are_weighted() -> None:
+    labels, scores, weights = [1, 0, 1, 0], [4.0, 3.0, 2.0, 1.0], [0.5, 1, 1.5, 1]
+    assert metrics.precision_and_recall(labels, scores, 3.0, weights) == pytest.approx((0.5 / 1.5, 0.25))
+    assert metrics.precision_and_recall(labels, scores, 2.0) == pytest.approx((2 / 3, 1.0))
+    precision, recall = metrics.precision_and_recall(labels, scores, 9.0)
+    assert math.isnan(precision)
+    assert recall == 0

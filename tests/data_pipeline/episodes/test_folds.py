@@ -172,3 +172,36 @@ def test_what_cannot_be_a_fold_is_one_sentence(store: Store, changes: dict[str, 
 def test_a_store_of_two_lines_has_nothing_to_train_on(store: Store) -> None:
     with pytest.raises(UserError, match=r"'sim1' is left out by this fold"):
         tiny_fold(store, test_line="sim1", train_lines=["sim1"])
+
+
+WITHIN = {"within_line": True, "test_line": "sim1", "valid_line": "sim1", "train_lines": ["sim1"]}
+
+
+def test_one_line_may_be_trained_on_chosen_with_and_judged_where_stretches_lie_between(many_chromosomes: Store) -> None:
+    fold = tiny_fold(many_chromosomes, **WITHIN)
+    assert (fold.train_lines, fold.valid_line, fold.test_line) == (("sim1",), "sim1", "sim1")
+    rows = [fold.rows(many_chromosomes, "sim1", zone) for zone in ZONES]
+    assert all(len(part) for part in rows)
+    assert len(np.unique(np.concatenate(rows))) == sum(map(len, rows))
+    assert [fold.quadrant("sim1", zone) for zone in ZONES] == ["seen_line/seen_chrom", *["seen_line/unseen_chrom"] * 2]
+    assert fold.quadrant("sim2", "test") == "unseen_line/unseen_chrom"
+
+
+def test_a_fold_within_lines_trains_on_all_lines_unless_some_are_named(many_chromosomes: Store) -> None:
+    fold = tiny_fold(many_chromosomes, **WITHIN | {"train_lines": []})
+    assert fold.train_lines == tuple(many_chromosomes.lines)
+
+
+@pytest.mark.parametrize("zone", ["test", "valid"])
+def test_a_line_is_not_judged_where_it_was_trained(many_chromosomes: Store, zone: str) -> None:
+    with pytest.raises(UserError, match=rf"'sim1' is trained on and is the {zone} line too.*fold\.{zone}_regions"):
+        tiny_fold(many_chromosomes, **WITHIN | {f"{zone}_fraction": 0})
+
+
+def test_a_fold_keeps_its_identity_when_lines_are_left_out(store: Store) -> None:
+    # Checkpoints and plans carry it: a changed identity would make every run of before unresumable.
+    named = {"test_regions": ["chr2"], "valid_regions": ["chr1:0-3000000"]}
+    assert (
+        tiny_fold(store, **named).identity
+        == tiny_fold(store, **named, within_line=True, train_lines=["sim1", "sim2"]).identity
+    )
