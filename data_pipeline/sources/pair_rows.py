@@ -182,8 +182,8 @@ class PairCollector:
         distance = (anchors["enhancer"] - anchors["promoter"]).abs().where(known, -1)
         if "distance" in cells:
             distance = cells["distance"].fillna(distance)
-        told = [key for key in cells if key in TOLD or key.startswith(SIGNAL)]
-        numbers = {key: pd.to_numeric(cells[key], errors="coerce").to_numpy(np.float32) for key in told}
+        more = [key for key in cells if key in TOLD or key.startswith(SIGNAL)]
+        numbers = {key: pd.to_numeric(cells[key], errors="coerce").to_numpy(np.float32) for key in more}
         return pd.DataFrame(
             columns
             | {
