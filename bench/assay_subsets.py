@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 import torch
 import typer
+from peer_folds import FOLDS, LINES, Asked, figures, settings_of
 from rich.console import Console
 from rich.table import Table
 
-from bench.peer_folds import FOLDS, LINES, Asked, figures, settings_of
 from data_pipeline.errors import command_line
 from data_pipeline.store import assays_of
 from distributed.crew import Crew
