@@ -52,8 +52,12 @@ class BareLoop:
         self.optimiser = torch.optim.AdamW(groups, lr=settings.optimiser.lr)
         self.clip, self.epoch_steps = settings.optimiser.clip, training.plan.steps_per_epoch
         plan, widest = training.plan, training.plan.supports[-1]
+        shape = settings.model.environment.profile.shape
         self.batches = [
-            collate(gather(training.store, plan_steps(plan, step, step + 1, 0, 1), widest), plan.support_of(step))
+            collate(
+                gather(training.store, plan_steps(plan, step, step + 1, 0, 1), widest, profile=shape),
+                plan.support_of(step),
+            )
             for step in range(IN_MEMORY)
         ]
         self.done = 0

@@ -18,6 +18,8 @@ from model.objective import TrainingModule
 
 STATISTICS_ROWS = 200_000
 """Most training pairs looked at for the statistics of signals."""
+PROFILE_ROWS = 4_000
+"""Most training pairs whose profiles are looked at for theirs: each has a hundred columns."""
 
 
 def unfitted_module(store: Store, fold: Fold, settings: RunSettings) -> TrainingModule:
@@ -30,8 +32,9 @@ def unfitted_module(store: Store, fold: Fold, settings: RunSettings) -> Training
         lines=len(fold.train_lines),
         seed=settings.train.seed,
         gather=gather_episodes,
+        tracks=len(store.landscape_names),
     )
-    module.model.set_assays(torch.from_numpy(needed_assays(store.signal_names)))
+    module.model.set_assays(torch.from_numpy(needed_assays(looked_at(store, settings))))
     module.set_lines(fold.train_lines, torch.from_numpy(_line_features(store, fold)))
     return module
 
@@ -46,8 +49,11 @@ def build_module(store: Store, fold: Fold, settings: RunSettings) -> TrainingMod
     labels = store.pairs.label[rows]
     module.task.set_class_counts(int((labels == 1).sum()), int((labels == 0).sum()))
     sample = rows[:: -(-len(rows) // STATISTICS_ROWS)]
-    module.model.withhold(torch.from_numpy(left_out(store.signal_names, settings.model.signals.leave_out)))
+    module.model.withhold(torch.from_numpy(left_out(looked_at(store, settings), settings.model.signals.leave_out)))
     module.model.fit_signals(torch.from_numpy(store.signals(sample)))
+    if shape := settings.model.environment.profile.shape:
+        few = rows[:: -(-len(rows) // PROFILE_ROWS)]
+        module.model.fit_profile(torch.from_numpy(store.profile(few, shape)))
     module.model.fit_line_features(torch.from_numpy(_line_features(store, fold)))
     return module
 
@@ -55,6 +61,12 @@ def build_module(store: Store, fold: Fold, settings: RunSettings) -> TrainingMod
 def _line_features(store: Store, fold: Fold) -> NDArray[np.float32]:
     """(C, F) feature vectors of the training lines."""
     return store.line_features[[store.lines.index(line) for line in fold.train_lines]]
+
+
+def looked_at(store: Store, settings: RunSettings) -> list[str]:
+    """(S,) signals of the store, and (S + W,) with the tracks of its landscapes where profiles are read."""
+    profile = settings.model.environment.profile.on
+    return store.signal_names + [f"landscape:{name}" for name in store.landscape_names if profile]
 
 
 def left_out(tracks: list[str], names: list[str]) -> NDArray[np.bool_]:

@@ -61,7 +61,7 @@ from distributed.run_folder import (
     written,
 )
 from distributed.settings import RunSettings
-from evaluation import SCORE, epoch_figures
+from evaluation import SCORE, epoch_figures, has_environment
 from model.objective import TrainingModule
 
 Agreed = TypeVar("Agreed")
@@ -127,7 +127,7 @@ class Training:
         self.engine = start_engine(module, settings.optimiser, settings.engine, episodes, settings.workers.timeout)
         if moments is not None:
             load_moments(self.engine, moments)
-        energies = module.model.local is not None or settings.model.environment.encoder != "none"
+        energies = has_environment(module.model)
         train, decay = settings.train, settings.optimiser.weight_decay
         self.watch = Watch(settings.model, settings.objective, train.responses, decay, train.patience, energies)
         apply_adjustments(self.engine, self.state.watch.adjustments, decay)
@@ -157,8 +157,9 @@ class Training:
         """Batches from step `start` to the next validation; the pipeline starts at once."""
         stop = judged_next(self.plan, self.settings, start)
         rank, world = self.worker.rank, self.worker.world
-        labelled = self.settings.model.environment.labelled_support
-        return started(stream(self.store.path, self.plan, start, stop, rank, world, self.settings.stream, labelled))
+        own = self.settings.model.environment
+        asked = self.settings.stream, own.labelled_support, own.profile.shape
+        return started(stream(self.store.path, self.plan, start, stop, rank, world, *asked))
 
     def _step(self, batch: EpisodeBatch, wait: float) -> None:
         step = self.state.step
@@ -302,6 +303,7 @@ class Training:
             },
             train_lines=list(self.fold.train_lines),
             signal_names=store.signal_names,
+            landscape_names=store.landscape_names,
             build=store.manifest.build,
             settings=self.settings.model_dump(mode="json"),
         )

@@ -35,13 +35,17 @@ WRONG_LINES = 4
 
 def environment_can_rank(model: EpisodeModel) -> bool:
     """Whether an environment can change the ranking inside a line at all (algorithms.md 0.1)."""
-    return model.settings.energy.channels > 1 or model.local is not None or model.attention is not None
+    return model.settings.energy.channels > 1 or _looks_at_the_pair(model)
 
 
 def has_environment(model: EpisodeModel) -> bool:
     """Whether anything of the line or of the pair's signals in it enters the energy."""
     with_line = model.settings.environment.encoder != "none"
-    return with_line or model.local is not None or model.attention is not None
+    return with_line or _looks_at_the_pair(model)
+
+
+def _looks_at_the_pair(model: EpisodeModel) -> bool:
+    return any(part is not None for part in (model.local, model.attention, model.profile))
 
 
 def gain_under_one_support(

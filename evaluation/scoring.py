@@ -23,11 +23,12 @@ from torch import Tensor
 
 from data_pipeline.episodes import SupportSize, draw_supports, support_labels
 from data_pipeline.errors import UserError
-from data_pipeline.store import KINDS, Kind, Store
+from data_pipeline.store import KINDS, MASKS, Kind, Store
 from evaluation.settings import ScoringSettings
 from evaluation.smoothing import smoothed
 from model.energy import FreeEnergy
 from model.episode_model import EpisodeModel
+from model.scores import Scores
 
 IN_MEMORY = 2 << 30
 """Bytes of tokens kept in memory; more go to a temporary file."""
@@ -239,12 +240,20 @@ class Scorer:
         distance = self.store.pairs.distance[rows].astype(np.float32)
         distance[distance < 0] = np.nan
         features = self.store.line_features[self.store.pairs.line[rows[:1]]]
-        labelled = self.model.settings.environment.labelled_support
-        signals = self.store.signals(rows)
+        environment = self.model.settings.environment
+        signals, shape = self.store.signals(rows), environment.profile.shape
+        profile = self.store.profile(query, shape) if shape else None
+        labelled = environment.labelled_support
         inputs = self._episode(h), self._episode(distance)
         given = torch.from_numpy(np.array(features)).to(self.device), len(support)
         labels = self._episode(support_labels(self.store, support)) if labelled else None
-        scores = self.model.score_episodes(*inputs, self._episode(signals), *given, support_labels=labels)
+
+        def scored(signals: NDArray[np.float32], profile: NDArray[np.float32] | None) -> Scores:
+            own = None if profile is None else self._episode(profile)
+            seen = *inputs, self._episode(signals), *given
+            return self.model.score_episodes(*seen, support_labels=labels, profile=own)
+
+        scores = scored(signals, profile)
         logits, neutral = scores.logits[0].cpu().numpy(), scores.neutral[0].cpu().numpy()
         self._require_finite(query, logits + neutral)
         own, shift = FreeEnergy.of(scores), scores.shift.expand_as(scores.logits)
@@ -254,8 +263,8 @@ class Scorer:
         for places in self._groups.values():
             # Missing in the pairs to score alone, so that the line's z_E is the same.
             without = signals.copy()
-            without[len(support) :, places] = np.nan
-            less = self.model.score_episodes(*inputs, self._episode(without), *given, support_labels=labels)
+            without[len(support) :, places[places < signals.shape[1]]] = np.nan
+            less = scored(without, _without(profile, places[places >= signals.shape[1]] - signals.shape[1]))
             parts.append((scores.logits - less.logits).unsqueeze(-1))
         joined = torch.cat(parts, dim=-1)[0].cpu().numpy()
         return HeadScores(logits, neutral, scores.environment[0].cpu().numpy(), joined)
@@ -271,6 +280,17 @@ class Scorer:
 
     def _episode(self, values: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(values).unsqueeze(0).to(self.device)
+
+
+def _without(profile: NDArray[np.float32] | None, tracks: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """`profile` (n, L, 2 W + 4) with `tracks` as if they had not been measured."""
+    if profile is None or not len(tracks):
+        return profile
+    width = (profile.shape[2] - len(MASKS)) // 2
+    missing = profile.copy()
+    # Also where nothing is there, which nobody looks at.
+    missing[..., np.concatenate([tracks, width + tracks])] = np.nan
+    return missing
 
 
 def _room(count: int, like: Tensor, file: Path) -> Tensor:

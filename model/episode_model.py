@@ -22,6 +22,7 @@ from model.environment import (
     CompetitionSettings,
     EnvironmentSettings,
     LocalEnvironment,
+    ProfileEncoder,
     Student,
     SupportEncoder,
     query_attention,
@@ -76,10 +77,13 @@ class EpisodeModel(nn.Module):
 
     environment_scale: Tensor
 
-    def __init__(self, settings: ModelSettings, signals: int, line_features: int, lines: int = 0) -> None:
+    def __init__(
+        self, settings: ModelSettings, signals: int, line_features: int, lines: int = 0, tracks: int = 0
+    ) -> None:
         """`signals`, `line_features`: S and F of the store; `lines`: C training lines, for what is kept per line.
 
-        Raises `UserError` if nothing informs the environment.
+        `tracks`: W of the store's landscapes. Raises `UserError` if nothing informs the environment, or a profile is to
+        be read and there are no landscapes.
         """
         super().__init__()
         self.settings = settings
@@ -92,12 +96,14 @@ class EpisodeModel(nn.Module):
         self.erasure = Eraser(energy.invariant_width, lines, env.memory) if settings.erasure == "leace" else None
         self.standardise_signals = signal_encoder(signals, settings.signals)
         self.standardise_line = Standardiser(line_features, settings.signals)
-        self.measured = AssayDropout(signals, settings.signals.dropout)
+        tracks = tracks if env.profile.on else 0
+        self.measured = AssayDropout(signals + tracks, settings.signals.dropout)
         encoded = self.standardise_signals.outputs
         self.support = SupportEncoder(env, features, encoded, line_features, lines)
         local = env.local_width if env.local and signals else 0
         attended = env.local_width if env.query_attention else 0
-        self.energy = Energy(energy, env.width, local + attended, env.memory)
+        profiled = env.local_width if env.profile.on else 0
+        self.energy = Energy(energy, env.width, local + attended + profiled, env.memory)
         self.local = LocalEnvironment(env, encoded) if local else None
         self.attention = query_attention(env)
         rival = settings.competition
@@ -106,18 +112,28 @@ class EpisodeModel(nn.Module):
         self.withheld: Tensor | None
         left_out = torch.zeros(signals, dtype=torch.bool) if settings.signals.leave_out else None
         self.register_buffer("withheld", left_out)
+        # Last, so that the other parts begin as they do without it.
+        self.profile = _profile_encoder(env, tracks)
+
+    def fit_profile(self, profiles: Tensor) -> None:
+        """Fit the encoding of profiles to raw ones (N, L, 2 W + 4) of the training lines."""
+        if self.profile is not None:
+            self.profile.fit(profiles)
 
     def fit_signals(self, values: Tensor) -> None:
         """Fit the encoding of signals to raw values (N, S) of the training lines, NaN where missing."""
         self.standardise_signals.fit(values)
 
     def withhold(self, tracks: Tensor) -> None:
-        """Never look at `tracks` (S,) bool, those that `signals.leave_out` names."""
+        """Never look at `tracks` (S,) or, with a profile, (S + W,) bool, those that `signals.leave_out` names."""
         if self.withheld is not None:
-            self.withheld.copy_(tracks)
+            self.withheld.copy_(tracks[: len(self.withheld)])
+            if self.profile is not None:
+                self.profile.withhold(tracks[len(self.withheld) :])
 
     def set_assays(self, needs: Tensor) -> None:
-        """Which of A assays (A, S) bool each signal needs, for training with assays missing."""
+        """Which of A assays (A, S), with a profile (A, S + W), bool each signal and track needs, for training with
+        assays missing."""
         self.measured.set_assays(needs)
 
     def fit_line_features(self, values: Tensor) -> None:
@@ -211,6 +227,18 @@ class EpisodeModel(nn.Module):
         seen: Tensor = self.attention(own, codes)
         return seen
 
+    def profiled(self, profile: Tensor | None, gone: Tensor | None = None) -> Tensor | None:
+        """e(c, x) (E, n, dL) of raw profiles (E, n, L, 2 W + 4); None where the model reads none.
+
+        `gone` (E, W) bool are tracks taken as not measured. Raises `ValueError` where a profile is wanted and missing.
+        """
+        if self.profile is None:
+            return None
+        if profile is None:
+            raise ValueError("this model reads profiles; gather its batches with model.environment.profile.shape")
+        code: Tensor = self.profile(profile, gone)
+        return code
+
     def score(
         self,
         h: Tensor,
@@ -219,10 +247,12 @@ class EpisodeModel(nn.Module):
         environment: Tensor,
         attended: Tensor | None = None,
         line: Tensor | None = None,
+        profiled: Tensor | None = None,
     ) -> Scores:
         """Scores of query pairs: h (E, n, d), distance (E, n) bp, raw signals (E, n, S), environment z_E (E, dE).
 
-        `attended` is what `attend` returned; None counts as zero. Training also gives the lines (E,) int64.
+        `attended` is what `attend` returned, `profiled` what `profiled` did; None counts as zero. Training also gives
+        the lines (E,) int64.
         """
         inputs = h[..., : self.combined]
         if self.settings.energy.use_distance:
@@ -234,6 +264,9 @@ class EpisodeModel(nn.Module):
         if self.attention is not None:
             none = h.new_zeros(*h.shape[:2], self.settings.environment.local_width)
             local.append(none if attended is None else attended)
+        if self.profile is not None:
+            none = h.new_zeros(*h.shape[:2], self.settings.environment.local_width)
+            local.append(none if profiled is None else profiled)
         joined = torch.cat(local, dim=-1) if local else None
         return self.energy(self._intrinsic(inputs, line), environment, joined, self.environment_scale.clone())
 
@@ -262,16 +295,25 @@ class EpisodeModel(nn.Module):
         support_labels: Tensor | None = None,
         line: Tensor | None = None,
         teacher: tuple[Tensor, Tensor] | None = None,
+        profile: Tensor | None = None,
     ) -> Scores:
         """Scores of whole episodes: the first `support` of the m+n pairs are the support set.
 
         h (E, m+n, d), distance (E, m+n) bp, signals (E, m+n, S), line_features (E, F); where `without_context` (E,)
         bool is true the prior replaces z_E. `support_labels` (E, m) are read in the labelled protocol only. Training
         also gives the lines (E,) int64 and, with an id-teacher, its vectors (E, dE) and shares (E, 1); in training mode
-        the priors then learn from this step.
+        the priors then learn from this step. `profile` (E, n, L, 2 W + 4) is of the query pairs, for a model that reads
+        one.
         """
         # What is left out is none of the assays of which one stays.
-        signals = self.measured(self._seen(signals))
+        signals, tracks = self._seen(signals), signals.shape[2]
+        there = signals.isfinite().any(dim=1)
+        if self.profile is not None and profile is not None:
+            there = torch.cat([there, self.profile.known(profile)], dim=1)
+        gone = self.measured.draw(there)
+        if gone is not None:
+            signals = signals.masked_fill(gone[:, None, :tracks], torch.nan)
+        profiled = self.profiled(profile, None if gone is None else gone[:, tracks:])
         # Before anything is observed: what a step teaches the priors takes effect after it.
         prior = None if without_context is None else self.support.uninformed(self.standardise_line(line_features))
         pooled, codes = self._pooled(h[:, :support], signals[:, :support], line_features, support_labels, line)
@@ -284,7 +326,8 @@ class EpisodeModel(nn.Module):
             attended = None if attended is None else attended.masked_fill(withheld.unsqueeze(2), 0.0)
         if self.training:
             self.support.prior.observe(inferred)
-        scores = self.score(h[:, support:], distance[:, support:], signals[:, support:], used, attended, line)
+        own = h[:, support:], distance[:, support:], signals[:, support:]
+        scores = self.score(*own, used, attended, line, profiled)
         scores = replace(scores, environment=inferred, codes=codes)
         return replace(scores, student=self._compared(pooled, line, scores))
 
@@ -299,8 +342,20 @@ class EpisodeModel(nn.Module):
             batch.support,
             support_labels=batch.support_labels,
             line=batch.line,
+            profile=batch.profile,
         )
 
     def logits(self, batch: EpisodeBatch) -> Tensor:
         """(E, n) log-odds of the batch's query pairs."""
         return self(batch).logits
+
+
+def _profile_encoder(settings: EnvironmentSettings, tracks: int) -> ProfileEncoder | None:
+    if not settings.profile.on:
+        return None
+    if not tracks:
+        raise UserError(
+            "model.environment.profile.on=true needs a store with landscapes, and this one has none; ingest it with "
+            "context.profile=true or set model.environment.profile.on=false"
+        )
+    return ProfileEncoder(settings.profile, tracks, settings.local_width)

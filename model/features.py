@@ -140,7 +140,8 @@ def signal_encoder(width: int, settings: SignalSettings) -> Standardiser | BinEn
 class AssayDropout(nn.Module):
     """In training, takes assays as not measured: all signals that need one are missing in the whole episode.
 
-    Of the assays that an episode has, at least one stays.
+    Of the assays that an episode has, at least one stays. `width` may count further numbers behind the signals, as the
+    tracks of a profile are.
     """
 
     needs: Tensor
@@ -152,17 +153,22 @@ class AssayDropout(nn.Module):
         self.register_buffer("needs", torch.zeros(0, width), persistent=False)
 
     def set_assays(self, needs: Tensor) -> None:
-        """Which of A assays (A, width) bool each signal needs."""
+        """Which of A assays (A, width) bool each number needs."""
         self.needs = needs.to(self.needs)
+
+    def draw(self, there: Tensor) -> Tensor | None:
+        """(E, width) bool, what is dropped of the numbers that are `there` (E, width) bool; None: nothing ever is."""
+        shape = (len(there), len(self.needs))
+        if not self.training or self.probability == 0 or 0 in shape:
+            return None
+        dropped = torch.rand(shape, device=there.device) < self.probability
+        present = (there.to(self.needs) @ self.needs.T) > 0
+        spared = torch.rand(shape, device=there.device).masked_fill(~present, -1.0).argmax(dim=1, keepdim=True)
+        dropped = dropped.scatter(1, spared, value=False)
+        gone: Tensor = (dropped.to(self.needs.dtype) @ self.needs) > 0
+        return gone
 
     def forward(self, signals: Tensor) -> Tensor:
         """(E, n, width) raw signals, not finite where missing -> the same with NaN for what is dropped."""
-        shape = (len(signals), len(self.needs))
-        if not self.training or self.probability == 0 or 0 in shape:
-            return signals
-        dropped = torch.rand(shape, device=signals.device) < self.probability
-        there = (signals.isfinite().any(dim=1).to(self.needs) @ self.needs.T) > 0
-        spared = torch.rand(shape, device=signals.device).masked_fill(~there, -1.0).argmax(dim=1, keepdim=True)
-        dropped = dropped.scatter(1, spared, value=False)
-        gone = (dropped.to(self.needs.dtype) @ self.needs) > 0
-        return signals.masked_fill(gone.unsqueeze(1), torch.nan)
+        gone = self.draw(signals.isfinite().any(dim=1))
+        return signals if gone is None else signals.masked_fill(gone.unsqueeze(1), torch.nan)

@@ -90,12 +90,16 @@ class TrainingModule(nn.Module):
         lines: int,
         seed: int = 0,
         gather: Gather | None = None,
+        tracks: int = 0,
     ) -> None:
-        """`signals`, `line_features`: S and F of the store; `lines`: C training lines; `gather` None: one process."""
+        """`signals`, `line_features`: S and F of the store; `lines`: C training lines; `gather` None: one process.
+
+        `tracks`: W of the store's landscapes.
+        """
         super().__init__()
         self.objective, self.seed = objective, seed
         self.gather: Gather = gather or _alone
-        self.model = EpisodeModel(settings, signals, line_features, lines)
+        self.model = EpisodeModel(settings, signals, line_features, lines, tracks)
         teacher = settings.environment.id_teacher
         self.teacher = IdTeacher(teacher, lines, settings.environment.width) if teacher.on else None
         self.task = TaskLoss(objective.task)
@@ -132,6 +136,7 @@ class TrainingModule(nn.Module):
                 support_labels=world.support_labels,
                 line=world.line,
                 teacher=self._taught(world, step, epoch),
+                profile=world.profile,
             )
             task = self.task(scores.logits, world.labels, scores.invariant)
             values: dict[str, TermValue] = {name: term(world, scores, epoch) for name, term in self.terms.items()}

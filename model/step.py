@@ -42,6 +42,8 @@ class GlobalStep:
     """m."""
     support_labels: Tensor | None = None
     """(G, m) float32 in the labelled protocol, None in every other."""
+    profile: Tensor | None = None
+    """(G, n, L, 2 W + 4) float32 where profiles are read."""
     composition: Tensor | None = None
     """(G, n, q) float32 what the query's sequences are made of, where something asks for it."""
 
@@ -52,7 +54,7 @@ def gather_step(batch: EpisodeBatch, h: Tensor, gather: Gather, composition: Ten
     key = batch.rows.sum(dim=1)
     columns = [key >> 20, key & 0xFFFFF, batch.line, batch.distance, batch.labels, batch.signals, batch.line_features]
     columns += [batch.rows >> 20, batch.rows & 0xFFFFF]
-    offered = {"support_labels": batch.support_labels, "composition": composition}
+    offered = {"support_labels": batch.support_labels, "profile": batch.profile, "composition": composition}
     optional = {name: column for name, column in offered.items() if column is not None}
     columns += optional.values()
     flat = [column.reshape(len(key), -1).float() for column in columns]

@@ -5,6 +5,9 @@ from .landscape import stepwise as stepwise
 from .names import GROUP_NAMES as GROUP_NAMES
 from .names import MARKS as MARKS
 from .names import NEED_GENES as NEED_GENES
+from .profile import TRACKS as TRACKS
+from .profile import Bins as Bins
+from .profile import binned as binned
 from .reconstruction import Stretches as Stretches
 from .reconstruction import reconstruct as reconstruct
 from .scene import Places as Places

@@ -41,6 +41,10 @@ class EpisodeBatch:
     """(E, m+n) int64, the pairs' row numbers in the store."""
     support: int
     """m, the number of support pairs."""
+    profile: Tensor | None = None
+    """(E, n, L, 2 W + 4) float32, profiles of the query pairs: in each of L columns from behind the enhancer to beyond
+    the promoter the largest values of W tracks, their means (NaN unknown), and bins (0: nothing is there), enhancer,
+    promoter, between; None where nobody asked for it."""
     support_labels: Tensor | None = None
     """(E, m) float32, labels of the support pairs in the labelled protocol, NaN unknown; None in every other."""
 

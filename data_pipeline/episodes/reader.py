@@ -63,12 +63,15 @@ def plan_steps(plan: Plan, start: int, stop: int, rank: int, world: int) -> Colu
     }
 
 
-def gather(store: Store, episodes: Columns, support: int, labelled: bool = False) -> Columns:
+def gather(
+    store: Store, episodes: Columns, support: int, labelled: bool = False, profile: tuple[int, int] | None = None
+) -> Columns:
     """Add to `episodes` (k of them) everything the store knows of their pairs; labels after the first `support` only.
 
     Adds enhancer and promoter (k, m+n) int32 element rows, their packed bases (k, m+n, L/2) uint8, distance (k, m+n)
     float32 with NaN for unknown, signals (k, m+n, S) float32, labels (k, n) float32 and line_features (k, F) float32;
-    in the `labelled` protocol also support_labels (k, m) float32.
+    in the `labelled` protocol also support_labels (k, m) float32, and where the shape of a `profile` is given (see
+    `Store.profile`) the profiles (k, n, L, C) float32 of the query.
     """
     rows = episodes["rows"]
     shape, flat = rows.shape, rows.reshape(-1)
@@ -79,6 +82,10 @@ def gather(store: Store, episodes: Columns, support: int, labelled: bool = False
     labels[labels < 0] = np.nan
     enhancer, promoter = pairs.enhancer[flat], pairs.promoter[flat]
     asked = {"support_labels": support_labels(store, rows[:, :support])} if labelled else {}
+    if profile:
+        query = rows[:, support:]
+        own = store.profile(query.reshape(-1), profile)
+        asked["profile"] = own.reshape(*query.shape, *own.shape[1:])
     return (
         episodes
         | asked
@@ -115,6 +122,7 @@ def collate(columns: Columns, support: int) -> EpisodeBatch:
         line_features=_tensor(columns["line_features"]),
         rows=_tensor(columns["rows"]),
         support=support,
+        profile=_tensor(columns["profile"]) if "profile" in columns else None,
         support_labels=_tensor(columns["support_labels"]) if "support_labels" in columns else None,
     )
 
@@ -128,16 +136,18 @@ def stream(
     world: int,
     settings: StreamSettings,
     labelled: bool = False,
+    profile: tuple[int, int] | None = None,
 ) -> Iterator[EpisodeBatch]:
     """Yield worker `rank`'s batch of each step in [start, stop), read ahead by Ray Data.
 
-    `labelled`: with the labels of the support pairs, for the protocol of that name.
+    `labelled`: with the labels of the support pairs, for the protocol of that name; `profile`: with profiles of this
+    shape.
     """
     widest = plan.supports[-1]
     if settings.tasks == 0:
         store = _opened(store_path)
         for step in range(start, stop):
-            columns = gather(store, plan_steps(plan, step, step + 1, rank, world), widest, labelled)
+            columns = gather(store, plan_steps(plan, step, step + 1, rank, world), widest, labelled, profile)
             yield collate(columns, plan.support_of(step))
         return
     # Not at the top: settings and `gather` are also used where there is no Ray (prediction with --local).
@@ -162,7 +172,7 @@ def stream(
     }
 
     def read(block: pa.Table) -> Columns:
-        columns = gather(_opened(store_path), _from_arrow(block), widest, labelled)
+        columns = gather(_opened(store_path), _from_arrow(block), widest, labelled, profile)
         return {name: values for name, values in columns.items() if name not in empty}
 
     dataset: ray.data.Dataset = ray.data.from_arrow(blocks)

@@ -32,6 +32,9 @@ class ContextSettings(Settings):
     """What files or tables call an assay, where it is not the name used here: {H3K27ac: H3K27AC, DNase: ATAC}."""
     groups: list[GroupName] = Field(default=[*GROUP_NAMES], min_length=1)
     """Groups of columns to make; `order`, `promoter` and `activity` need `genes`."""
+    profile: bool = False
+    """Whether bins of 10 kb of each line's landscape are stored, from which `model.environment.profile` cuts a profile
+    of each pair; with `genes`, TSSs are in it."""
 
     @model_validator(mode="after")
     def _tracks_are_named(self) -> Self:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,13 @@ from numpy.typing import NDArray
 
 from data_pipeline.context import (
     MARKS,
+    TRACKS,
+    Bins,
     Landscape,
     Places,
     Scene,
     Stretches,
+    binned,
     column_names,
     context_columns,
     reconstruct,
@@ -53,19 +57,37 @@ Landscapes = Callable[[int, str, NDArray[np.int64]], Measured | None]
 
 
 @dataclass(frozen=True)
+class Profile:
+    """Bins of all lines and chromosomes with pairs, and which of them each pair lies in."""
+
+    line: NDArray[np.int16]
+    """(b,) index of the line; bins of one line and chromosome follow one another."""
+    chrom: NDArray[np.int16]
+    """(b,) index of the chromosome."""
+    bin: NDArray[np.int32]
+    """(b,) number of the bin on its chromosome."""
+    values: NDArray[np.float32]
+    """(b, len(TRACKS)), NaN where unknown."""
+    places: dict[str, NDArray[Any]]
+    """Of each of N pairs: enhancer_bin and promoter_bin (N,) int32, rows of the bins above or -1 where there are none,
+    and outward (N,) int8, +1 where the promoter lies at higher positions."""
+
+
+@dataclass(frozen=True)
 class Context:
-    """Columns of context."""
+    """Columns of context, and the profile where it was asked for."""
 
     names: list[str]
     values: NDArray[np.float32]
     """(N, columns), NaN where unknown."""
+    profile: Profile | None = None
 
 
 def context_of(content: Content, settings: ContextSettings, genes: Genes | None, landscapes: Landscapes) -> Context:
     """Context of all pairs of `content`, line by line and chromosome by chromosome."""
     names = column_names(settings.groups)
     values = np.full((len(content.pairs), len(names)), np.nan, dtype=np.float32)
-    told = 0
+    told, stretches = 0, list[tuple[int, str, NDArray[np.int64], Bins]]()
     for line, chrom, rows in _stretches(content):
         measured = landscapes(line, chrom, rows)
         told += 0 if measured is None else len(rows)
@@ -73,11 +95,35 @@ def context_of(content: Content, settings: ContextSettings, genes: Genes | None,
         own = genes.tss[genes.on(chrom)] if genes else np.empty(0, np.int64)
         scene = Scene(_places(content, rows), measured.landscape, np.unique(own))
         values[rows] = context_columns(scene, settings.groups, measured.assays)
+        if settings.profile:
+            stretches.append((line, chrom, rows, binned(scene, measured.assays, genes is not None)))
     if not told:
         raise UserError(
             "no pair has a context: the landscapes and the pairs have no line and chromosome in common; check `context`"
         )
-    return Context(names, values)
+    return Context(names, values, _profile(content, stretches) if settings.profile else None)
+
+
+def _profile(content: Content, stretches: list[tuple[int, str, NDArray[np.int64], Bins]]) -> Profile:
+    count, first = len(content.pairs), 0
+    places: dict[str, NDArray[Any]] = {name: np.full(count, -1, np.int32) for name in ("enhancer_bin", "promoter_bin")}
+    places["outward"] = np.ones(count, np.int8)
+    columns: dict[str, list[NDArray[Any]]] = {"line": [], "chrom": [], "bin": [], "values": []}
+    for line, chrom, rows, bins in stretches:
+        length = len(bins.values)
+        columns["line"].append(np.full(length, line, np.int16))
+        columns["chrom"].append(np.full(length, content.chroms.index(chrom), np.int16))
+        columns["bin"].append(np.arange(bins.first, bins.first + length, dtype=np.int32))
+        columns["values"].append(bins.values)
+        places["enhancer_bin"][rows], places["promoter_bin"][rows] = first + bins.enhancer, first + bins.promoter
+        places["outward"][rows] = bins.outward
+        first += length
+    return Profile(**{name: np.concatenate(parts) for name, parts in columns.items()}, places=places)
+
+
+def profile_tracks(settings: ContextSettings | None) -> tuple[str, ...]:
+    """Names of what is stored of every bin; none where no profile is asked for."""
+    return TRACKS if settings and settings.profile else ()
 
 
 def from_pairs(

@@ -23,7 +23,7 @@ from data_pipeline.context import MARKS, NEED_GENES
 from data_pipeline.errors import UserError, listed
 from data_pipeline.sources.annotation import Genes, read_genes
 from data_pipeline.sources.content import Content, only_used, unique_pairs, with_sequences
-from data_pipeline.sources.context_source import Context, context_of, from_pairs, from_tracks
+from data_pipeline.sources.context_source import Context, context_of, from_pairs, from_tracks, profile_tracks
 from data_pipeline.sources.crispr_source import CrisprTable
 from data_pipeline.sources.element_names import ElementNames
 from data_pipeline.sources.field_formats import CandidateTable, GeneSource, LoopTable
@@ -157,6 +157,7 @@ class _Ingest:
             sources=self.reports,
             build=settings.genome_build,
             context=context.names if context else (),
+            landscape=profile_tracks(settings.context),
         ) as writer:
             for kind in KINDS:
                 table = content.elements[kind]
@@ -168,12 +169,16 @@ class _Ingest:
             self._element_signals(content, writer)
             pairs = {key: content.pairs[key] for key in ("enhancer", "promoter", "line", "label", "distance")}
             values = np.concatenate([signals.values, content.pairs[told].to_numpy(np.float32)], axis=1)
+            profile = context.profile if context else None
+            if profile:
+                writer.add_landscape(profile.line, profile.chrom, profile.bin, profile.values)
             writer.add_pairs(
                 **pairs,
                 signals=values,
                 context=context.values if context else None,
                 weight=self._numbers_told(content, "weight", 1),
                 effect=self._numbers_told(content, "effect", np.nan),
+                **(profile.places if profile else {}),
             )
             # Pairs that no file has a row for are their own rows.
             if self.answer_rows and not all(isinstance(source, GeneSource) for source in settings.pairs):
@@ -284,7 +289,7 @@ class _Ingest:
         else:
             peaks = settings.landscape == "peaks"
             landscapes = from_tracks(self._peak_tracks(content) if peaks else self._tracks(content))
-        genes = self.rules.genes if set(settings.groups) & set(NEED_GENES) else None
+        genes = self.rules.genes if settings.profile or set(settings.groups) & set(NEED_GENES) else None
         context = context_of(content, settings, genes, landscapes)
         unknown = int(np.isnan(context.values).all(axis=1).sum())
         self.reports.append({"file": "context of pairs", "format": "context", "joined": len(context.values) - unknown})

@@ -1,9 +1,10 @@
 from .builds import same_build as same_build
+from .columns import Columns as Columns
+from .profiles import MASKS as MASKS
 from .report import print_ingest_summary as print_ingest_summary
 from .report import print_summary as print_summary
 from .store import KINDS as KINDS
 from .store import STRANDS as STRANDS
-from .store import Columns as Columns
 from .store import ElementTable as ElementTable
 from .store import Kind as Kind
 from .store import Manifest as Manifest

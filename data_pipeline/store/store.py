@@ -9,6 +9,8 @@ Layout (written by `writer`):
     pairs/*.arrow                        enhancer, promoter, line, label, distance, signals (fixed-size list<float32>);
                                          weight and effect, where a source told them; context, where it was asked for
     enhancer_signals/*.arrow, promoter_signals/*.arrow   signals; row = line * elements + element
+    landscape/*.arrow                    line, chrom, bin, values (fixed-size list<float32>), where profiles were asked
+                                         for; pairs then have enhancer_bin and promoter_bin, rows of it, and outward
     input_rows/00000.arrow               pair and names of every usable input row, where rows are answered
     quarantine/                          rejected input rows, not part of the checksum
 
@@ -25,12 +27,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings, validate
+from data_pipeline.store.columns import Columns
+from data_pipeline.store.profiles import MASKS, Profiles, columns_of
 from data_pipeline.store_folder import require_store
 
 SCHEMA_VERSION = 1
@@ -70,8 +73,9 @@ class Manifest(Settings):
     """Chromosomes; an element's `chrom` is an index into this list."""
     build: str = ""
     """Genome build of all coordinates, as the user names it (hg19, GRCh38); empty: not told."""
-    signals: dict[Literal["pair", "enhancer", "promoter", "context"], list[str]]
-    """Names of the signal tracks per pair and per (line, element), and of the columns of context per pair."""
+    signals: dict[Literal["pair", "enhancer", "promoter", "context", "landscape"], list[str]]
+    """Names of the signal tracks per pair and per (line, element), of the columns of context per pair, and of what is
+    known of a bin of a landscape."""
     counts: dict[str, int]
     """Rows by table, and rejected rows by reason (`quarantine/<reason>`)."""
     truth: dict[str, Any] = Field(default_factory=dict)
@@ -89,55 +93,6 @@ def manifest_digest(content: dict[str, Any]) -> str:
     """
     covered = {key: value for key, value in content.items() if key not in ("created", "checksum")}
     return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
-
-
-class Columns:
-    """Equally long columns over one or more memory-mapped Arrow files, read as NumPy arrays.
-
-    `full(name)` is the whole column (a view for a single file, a copy otherwise); `take(name, rows)` gathers rows.
-    Fixed-size binary and list columns are two-dimensional.
-    """
-
-    def __init__(self, files: list[Path]) -> None:
-        """Map `files`; they must share one schema."""
-        self._batches = [batch for file in files for batch in _record_batches(file)]
-        self._starts = np.cumsum([0, *[batch.num_rows for batch in self._batches]])
-        self._cache: dict[tuple[int, str], NDArray[Any]] = {}
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return int(self._starts[-1])
-
-    def full(self, name: str) -> NDArray[Any]:
-        """The whole column."""
-        parts = [self._part(index, name) for index in range(len(self._batches))]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def has(self, name: str) -> bool:
-        """Whether there is a column of this name."""
-        return self._batches[0].schema.get_field_index(name) >= 0
-
-    def text(self, name: str) -> list[str]:
-        """The whole column of a string field."""
-        return [value for batch in self._batches for value in batch.column(name).to_pylist()]
-
-    def take(self, name: str, rows: NDArray[Any]) -> NDArray[Any]:
-        """Rows `rows` (k,) of a column: (k,) or (k, width)."""
-        if len(self._batches) == 1:
-            return self._part(0, name)[rows]
-        owner = np.searchsorted(self._starts, rows, side="right") - 1
-        first = self._part(0, name)
-        taken = np.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
-        for index in np.unique(owner):
-            where = np.flatnonzero(owner == index)
-            taken[where] = self._part(int(index), name)[rows[where] - self._starts[index]]
-        return taken
-
-    def _part(self, index: int, name: str) -> NDArray[Any]:
-        key = (index, name)
-        if key not in self._cache:
-            self._cache[key] = _as_numpy(self._batches[index].column(name))
-        return self._cache[key]
 
 
 class ElementTable:
@@ -250,6 +205,9 @@ class Store:
             kind: self._columns(f"{kind}_signals") if manifest.signals[kind] else None for kind in KINDS
         }
         self.signal_names = [f"{owner}:{name}" for owner in OWNERS for name in manifest.signals.get(owner, [])]
+        self.landscape_names = list(manifest.signals.get("landscape", []))
+        """W tracks of `profile`; none where the store has no landscapes."""
+        self._profiles = Profiles(self._columns("landscape"), self.pairs.columns) if self.landscape_names else None
 
     @classmethod
     def open(cls, path: str | Path, verify: Verify = "size", progress: Callable[[int], None] | None = None) -> Store:
@@ -284,6 +242,15 @@ class Store:
         if not parts:
             return np.empty((len(rows), 0), dtype=np.float32)
         return np.concatenate(parts, axis=1)
+
+    def profile(self, rows: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
+        """(k, L, 2 W + 4) float32 profiles of pairs `rows`; `Profiles.cut` says what is in them, and what `shape` is.
+
+        Nothing is there where the store has no landscapes.
+        """
+        if self._profiles is None:
+            return np.zeros((len(rows), columns_of(shape), len(MASKS)), dtype=np.float32)
+        return self._profiles.cut(rows, shape)
 
     def input_rows(self) -> tuple[NDArray[np.int64], list[str], list[str]] | None:
         """Pair (K,) and names of the elements of every usable input row, in the input's order; None if not kept."""
@@ -333,22 +300,3 @@ def sha256_of(file: Path) -> str:
     """Hexadecimal sha256 of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _record_batches(file: Path) -> list[pa.RecordBatch]:
-    try:
-        reader = pa.ipc.open_file(pa.memory_map(str(file)))
-        return [reader.get_batch(index) for index in range(reader.num_record_batches)]
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"store file {file} cannot be read ({error}); ingest the store again") from error
-
-
-def _as_numpy(column: pa.Array) -> NDArray[Any]:
-    if pa.types.is_fixed_size_binary(column.type):
-        width = column.type.byte_width
-        flat = np.frombuffer(column.buffers()[1], dtype=np.uint8)
-        return flat[column.offset * width : (column.offset + len(column)) * width].reshape(len(column), width)
-    if pa.types.is_fixed_size_list(column.type):
-        width = column.type.list_size
-        return column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), width)
-    return column.to_numpy(zero_copy_only=True)

@@ -24,6 +24,7 @@ from data_pipeline.store.store import KINDS, SCHEMA_VERSION, FileRecord, Kind, M
 
 PAIRS_PER_SHARD = 1 << 20
 ELEMENTS_PER_SHARD = 1 << 16
+BINS_PER_SHARD = 1 << 20
 
 
 class StoreWriter:
@@ -41,11 +42,13 @@ class StoreWriter:
         sources: Sequence[dict[str, Any]] = (),
         build: str = "",
         context: Sequence[str] = (),
+        landscape: Sequence[str] = (),
     ) -> None:
         """Start a store at `path`, which must not exist.
 
         `windows` are bases per element (even; 0 for none); `line_features` is (C, F) float; `build` names the genome
-        build, `context` the columns of context. Raises `UserError` where `path` exists or cannot be written.
+        build, `context` the columns of context, `landscape` the tracks of bins. Raises `UserError` where `path` exists
+        or cannot be written.
         """
         self.path = Path(path)
         if self.path.exists():
@@ -59,6 +62,7 @@ class StoreWriter:
         }
         # Only where there is any: stores without keep the checksum that they had before there was context.
         self._signals |= {"context": list(context)} if context else {}
+        self._signals |= {"landscape": list(landscape)} if landscape else {}
         self._sources = list(sources)
         self._files: dict[str, FileRecord] = {}
         self._counts: dict[str, int] = {"enhancers": 0, "promoters": 0, "pairs": 0}
@@ -125,11 +129,15 @@ class StoreWriter:
         weight: ArrayLike | None = None,
         effect: ArrayLike | None = None,
         context: ArrayLike | None = None,
+        enhancer_bin: ArrayLike | None = None,
+        promoter_bin: ArrayLike | None = None,
+        outward: ArrayLike | None = None,
     ) -> None:
         """Append k pairs: element rows, line index, label in {1, 0, -1}, bp (-1 unknown), signals (k, Sp).
 
         `context` is (k, Sc), as many as the writer was told of. `weight` and `effect` are (k,) float, given for all
-        pairs of a store or for none.
+        pairs of a store or for none. With a landscape, `enhancer_bin` and `promoter_bin` are the rows of its bins that
+        the elements lie in (-1 for none), and `outward` is 1 where the promoter lies at higher positions, else -1.
         """
         chunk: dict[str, NDArray[Any]] = {
             "enhancer": np.asarray(enhancer, dtype=np.int32),
@@ -145,6 +153,11 @@ class StoreWriter:
         for column, told in (("weight", weight), ("effect", effect)):
             if told is not None:
                 chunk[column] = np.asarray(told, dtype=np.float32)
+        for column, told in (("enhancer_bin", enhancer_bin), ("promoter_bin", promoter_bin)):
+            if told is not None:
+                chunk[column] = np.asarray(told, dtype=np.int32)
+        if outward is not None:
+            chunk["outward"] = np.asarray(outward, dtype=np.int8)
         self._buffer.append(chunk)
         self._counts["pairs"] += len(chunk["enhancer"])
         while sum(len(part["enhancer"]) for part in self._buffer) >= PAIRS_PER_SHARD:
@@ -155,6 +168,14 @@ class StoreWriter:
         flat = signals.reshape(-1, signals.shape[-1])
         for offset in range(0, len(flat), ELEMENTS_PER_SHARD):
             self._write(f"{kind}_signals", {"signals": _float_list(flat[offset : offset + ELEMENTS_PER_SHARD])})
+
+    def add_landscape(self, line: ArrayLike, chrom: ArrayLike, bin: ArrayLike, values: NDArray[np.float32]) -> None:
+        """Append b bins, values (b, tracks); those of one line and chromosome together, in ascending order."""
+        numbers = {"line": (line, np.int16), "chrom": (chrom, np.int16), "bin": (bin, np.int32)}
+        columns = {name: pa.array(np.asarray(own, dtype=kind)) for name, (own, kind) in numbers.items()}
+        columns["values"] = _float_list(values)
+        for offset in range(0, len(values), BINS_PER_SHARD):
+            self._write("landscape", {name: own.slice(offset, BINS_PER_SHARD) for name, own in columns.items()})
 
     def add_input_rows(self, pair: ArrayLike, enhancer: ArrayLike, promoter: ArrayLike) -> None:
         """Write which pair (k,) each usable input row is, with the names of its elements as the row gives them."""

@@ -125,6 +125,8 @@ class ModelDescription(Settings):
     """Likewise between promoters."""
     signal_names: list[str]
     """Signal tracks it expects, in order."""
+    landscape_names: list[str] = Field(default=[])
+    """Tracks of landscapes it expects where it reads profiles, in order."""
     line_features: int = Field(ge=0)
     """F, numbers in a line's feature vector."""
     train_lines: list[str]
@@ -158,7 +160,8 @@ class Deployment:
     def build(self) -> EpisodeModel:
         """The model in evaluation mode, on the GPU if there is one; raises `UserError` if tensors do not fit."""
         own = self.description
-        model = EpisodeModel(own.model, len(own.signal_names), own.line_features, len(own.train_lines))
+        tracks, lines = len(own.landscape_names), len(own.train_lines)
+        model = EpisodeModel(own.model, len(own.signal_names), own.line_features, lines, tracks)
         try:
             model.load_state_dict(self.tensors)
         except RuntimeError as error:
@@ -187,6 +190,7 @@ def open_run(run: Path) -> Deployment:
         smooth_enhancer=settings.scoring.smooth_enhancer,
         smooth_promoter=settings.scoring.smooth_promoter,
         signal_names=state.signal_names,
+        landscape_names=state.landscape_names,
         line_features=state.inputs["line_features"],
         train_lines=state.train_lines,
         build=state.build,

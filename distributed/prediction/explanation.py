@@ -28,11 +28,13 @@ def explained(model: ModelDescription) -> list[str]:
 
 
 def context_groups(model: ModelDescription) -> dict[str, NDArray[np.int64]]:
-    """Positions of the signals of each group; none where the model looks at no signals of the pair itself."""
-    environment = model.model.environment
-    if not (environment.local or environment.query_attention):
-        return {}
+    """Positions of the signals of each group, and of the profile's tracks behind them; none of what the model does not
+    look at in the pair itself."""
+    environment, signals = model.model.environment, len(model.signal_names)
     groups: dict[str, list[int]] = {}
-    for place, name in enumerate(model.signal_names):
-        groups.setdefault(group_of(name), []).append(place)
+    if environment.local or environment.query_attention:
+        for place, name in enumerate(model.signal_names):
+            groups.setdefault(group_of(name), []).append(place)
+    if environment.profile.on:
+        groups["landscape"] = list(range(signals, signals + len(model.landscape_names)))
     return {group: np.array(places, dtype=np.int64) for group, places in groups.items()}

@@ -171,6 +171,9 @@ def print_match(store: MatchedStore, model: ModelDescription, console: Console) 
         notes.append(f"signal tracks taken as missing, because the input has none: {', '.join(store.missing_tracks)}")
     if store.unused_tracks:
         notes.append(f"signal tracks not used, because the model was trained without: {', '.join(store.unused_tracks)}")
+    if store.missing_landscapes:
+        missing = ", ".join(store.missing_landscapes)
+        notes.append(f"tracks of the profile taken as missing, because the input has no landscape of them: {missing}")
     if store.missing_line_features:
         notes.append("line features taken as missing, because the input has none")
     if not (store.manifest.build and model.build):

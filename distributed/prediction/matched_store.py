@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.errors import UserError
-from data_pipeline.store import KINDS, Manifest, Store, read_manifest, same_build
+from data_pipeline.store import KINDS, MASKS, Manifest, Store, read_manifest, same_build
 from distributed.prediction.deployment import ModelDescription
 
 
@@ -29,8 +29,12 @@ class MatchedStore(Store):
         """Tracks the model expects and the store lacks."""
         self.unused_tracks = [name for name in given if name not in model.signal_names]
         """Tracks the store has and the model does not know."""
-        self._places = np.array([given.index(name) if name in given else -1 for name in model.signal_names], np.int64)
+        self._places = _places(model.signal_names, given)
         self.signal_names = list(model.signal_names)
+        self._landscape = _places(model.landscape_names, self.landscape_names)
+        self.missing_landscapes = self._missing_landscapes(model)
+        """Tracks of landscapes that the model reads profiles of and the store lacks."""
+        self.landscape_names = list(model.landscape_names)
         self._require_input(model)
         self.missing_line_features = model.line_features > 0 and self.line_features.shape[1] == 0
         """Whether the model expects line features and the store has none."""
@@ -44,11 +48,21 @@ class MatchedStore(Store):
 
     def signals(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """(k, S) float32 signals of pairs `rows` in the model's order; NaN where missing."""
-        given = super().signals(rows)
-        matched = np.full((len(rows), len(self._places)), np.nan, dtype=np.float32)
-        known = self._places >= 0
-        matched[:, known] = given[:, self._places[known]]
-        return matched
+        return _matched(super().signals(rows), self._places)
+
+    def profile(self, rows: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Profiles (k, L, 2 W + 4) of pairs `rows` with the model's tracks; NaN where the store lacks one."""
+        given = super().profile(rows, shape)
+        width = (given.shape[2] - len(MASKS)) // 2
+        halves = [_matched(given[..., start : start + width], self._landscape) for start in (0, width)]
+        masks = given[..., 2 * width :]
+        # Where nothing is there nothing is missing either.
+        return np.concatenate([*(np.where(masks[..., :1] > 0, half, 0) for half in halves), masks], axis=-1)
+
+    def _missing_landscapes(self, model: ModelDescription) -> list[str]:
+        if not model.model.environment.profile.on:
+            return []
+        return [name for name, place in zip(model.landscape_names, self._landscape, strict=True) if place < 0]
 
     def _require_input(self, model: ModelDescription) -> None:
         if not same_build(self.manifest.build, model.build):
@@ -82,3 +96,16 @@ class MatchedStore(Store):
         if given.shape[1] == expected:
             return given
         return np.full((len(given), expected), np.nan, dtype=np.float32)
+
+
+def _places(wanted: list[str], given: list[str]) -> NDArray[np.int64]:
+    """(W,) where each of `wanted` stands among `given`, -1 where it does not."""
+    return np.array([given.index(name) if name in given else -1 for name in wanted], np.int64)
+
+
+def _matched(given: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(..., W) the columns `places` (W,) of `given`, NaN for -1."""
+    matched = np.full((*given.shape[:-1], len(places)), np.nan, dtype=np.float32)
+    known = places >= 0
+    matched[..., known] = given[..., places[known]]
+    return matched

@@ -72,6 +72,8 @@ class TrainingState(Settings):
     """Training lines in the order the model counts them."""
     signal_names: list[str]
     """Tracks the model expects, in order."""
+    landscape_names: list[str] = Field(default=[])
+    """Tracks of landscapes of the store trained on, in order."""
     build: str = ""
     """Genome build of the store trained on; empty: not told."""
     settings: dict[str, Any]

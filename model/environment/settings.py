@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from data_pipeline.settings import Settings, searched
 from model.environment.encoders import ENCODERS
 from model.environment.id_teacher import TeacherSettings
+from model.environment.profile import ProfileSettings
 
 if TYPE_CHECKING:
     EncoderName = str
@@ -65,6 +66,8 @@ class EnvironmentSettings(Settings):
     """Hidden layers of e(c, x)."""
     local_dropout: float = Field(default=0.1, ge=0.0, le=0.9, json_schema_extra=searched(0.0, 0.5))
     """Dropout in e(c, x)."""
+    profile: ProfileSettings = ProfileSettings()
+    """A second e(c, x), of the profile of the landscape along the pair; `local_width` numbers as well."""
     context_dropout: float = Field(default=0.1, ge=0.0, le=1.0, json_schema_extra=searched(0.0, 0.5))
     """Probability per episode, in training, that z_E is replaced by the prior mean."""
     id_teacher: TeacherSettings = TeacherSettings()

@@ -34,7 +34,7 @@ COMMON = (*(f"{branch}." for branch in NEVER_SEARCHED), "train.seed")
 """Settings that no variant may change."""
 PRESETS = Path(__file__).resolve().parents[2] / "configs"
 
-Need = Literal["signals", "line_features", "sequences"]
+Need = Literal["signals", "line_features", "sequences", "landscapes"]
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
 
 
@@ -149,6 +149,7 @@ def unmet(variant: Variant, store: Store) -> str:
     has = {
         "signals": bool(store.signal_names),
         "line_features": store.line_features.shape[1] > 0,
+        "landscapes": bool(store.landscape_names),
         "sequences": 0 not in (store.enhancers.length, store.promoters.length),
     }
     missing = [need.replace("_", " ") for need in variant.needs if not has[need]]
