@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,10 @@ from data_pipeline.settings import validate
 from data_pipeline.store.store import Store
 from distributed.assembly import build_module
 from distributed.export import app
+from distributed.fold_evaluation import load_model
 from distributed.prediction.deployment import ModelDescription, open_export, open_run, write_export
 from distributed.run_folder.checkpoint import best_checkpoint, load_checkpoint
+from distributed.run_folder.runs import read_record
 from distributed.settings import RunSettings
 
 
@@ -57,6 +60,31 @@ def test_exported_model_gives_the_logits_of_the_run_bit_for_bit(run: Path, store
         trained = module.model.eval().logits(batch)
         assert torch.equal(open_export(exported(run, tmp_path / "model")).build().logits(batch), trained)
         assert torch.equal(open_run(run).build().logits(batch), trained)
+
+
+@pytest.mark.parametrize("encoding", ["standard", "thermometer"])
+def test_what_training_left_out_is_seen_by_no_road_of_use(store: Store, tmp_path: Path, encoding: str) -> None:
+    name = store.signal_names[0].partition(":")[2]
+    signals = {"leave_out": [name], "encoding": encoding}
+    run = tiny_run(tmp_path / "runs", store, trunk={"size": "none"}, signals=signals)
+    fold = resolve_fold(store, validate(RunSettings, read_record(run).settings, "run").fold)
+    models = [
+        open_run(run).build(),
+        open_export(exported(run, tmp_path / "model")).build(),
+        load_model(best_checkpoint(run), store, fold)[0],
+    ]
+    batch = first_batch(store)
+    gone = torch.tensor([own.endswith(f":{name}") for own in store.signal_names])
+    assert gone.sum() == 2
+    other, seen = batch.signals.clone(), batch.signals.clone()
+    other[..., gone] += 5.0
+    seen[..., ~gone] += 5.0
+    with torch.no_grad():
+        expected = models[0].logits(batch)
+        for model in models:
+            assert torch.equal(model.logits(batch), expected)
+            assert torch.equal(model.logits(replace(batch, signals=other)), expected)
+            assert not torch.allclose(model.logits(replace(batch, signals=seen)), expected)
 
 
 def test_export_holds_the_model_and_neither_loss_heads_nor_optimiser(run: Path, tmp_path: Path) -> None:
