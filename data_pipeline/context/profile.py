@@ -40,8 +40,9 @@ def binned(scene: Scene, measured: Collection[str], annotated: bool) -> Bins:
 
     Marks outside `measured` are NaN, and so are TSSs where there is no annotation.
     """
-    places, ends = scene.places, scene.landscape.points[[0, -1]] if measured else []
-    known = np.concatenate([places.centre, places.tss, ends]).astype(np.int64) // BIN
+    places = scene.places
+    ends = scene.landscape.points[[0, -1]] if measured else places.tss[:0]
+    known = np.concatenate([places.centre, places.tss, ends]) // BIN
     first, last = int(max(known.min(), 0)), int(known.max())
     edges = np.arange(first, last + 2) * BIN
     density = scene.landscape.mass(edges[:-1], edges[1:]) / BIN

@@ -100,19 +100,19 @@ class ProfileEncoder(nn.Module):
         Without the tracks `gone` (E, W) bool, which are taken as not measured.
         """
         bins, enhancer, promoter, between = profiles[..., 2 * self.tracks :].unbind(dim=-1)
-        there = (bins > 0).unsqueeze(-1)
-        x = self._encoded(profiles, there, gone).flatten(0, 1)
-        there = there.flatten(0, 1)
-        x = self.enter(x) * there
+        # Masks are numbers: products with booleans take twice as long.
+        there = (bins > 0).to(bins.dtype)
+        x = self._encoded(profiles, there > 0, gone).flatten(0, 1)
+        masks = [own.flatten(0, 1).unsqueeze(-1) for own in (there, enhancer, promoter, between)]
+        x = self.enter(x) * masks[0]
         for block in self.blocks:
-            x = block(x, there)
-        x = self.norm(x) * there
-        places = [own.flatten(0, 1).unsqueeze(-1) for own in (enhancer, promoter, between)]
-        code: Tensor = self.leave(_pooled(x, there, *places))
-        return (code * there.any(dim=1)).unflatten(0, profiles.shape[:2])
+            x = block(x, masks[0])
+        x = self.norm(x) * masks[0]
+        code: Tensor = self.leave(_pooled(x, *masks))
+        return (code * masks[0].amax(dim=1)).unflatten(0, profiles.shape[:2])
 
     def _encoded(self, profiles: Tensor, there: Tensor, gone: Tensor | None) -> Tensor:
-        """(E, n, L, 7 W + 4) inputs of the network; 0 where nothing is there.
+        """(E, n, L, 7 W + 4) inputs of the network; 0 where nothing is `there` (E, n, L) bool.
 
         Per track: the largest and the mean value, the highest between the column and E, and P, how far the column is
         above E, and P, and whether the track is missing.
@@ -120,7 +120,7 @@ class ProfileEncoder(nn.Module):
         values = profiles[..., : 2 * self.tracks].unflatten(-1, (2, self.tracks))
         missing = values[..., 0, :].isnan().any(dim=-2) | self.withheld
         missing = missing if gone is None else missing | gone.unsqueeze(1)
-        known = ~missing.unsqueeze(-2)
+        missing, there = missing.unsqueeze(-2), there.unsqueeze(-1)
         scaled = ((values.nan_to_num(0.0) / self.scale).log1p() - self.mean) / self.deviation
         largest, mean = scaled.clamp(-LIMIT, LIMIT).unbind(dim=-2)
         floor = -self.mean / self.deviation
@@ -131,10 +131,11 @@ class ProfileEncoder(nn.Module):
             parts.append(passed(standing, place, floor))
         for place in (enhancer, promoter):
             parts.append(largest - (largest * place.unsqueeze(-1)).sum(dim=-2, keepdim=True))
-        told = [part * known for part in parts]
-        told += [missing.unsqueeze(-2).to(mean.dtype).expand_as(mean), profiles[..., 2 * self.tracks + 1 :]]
-        told.append(bins.clamp(min=1.0).log2().unsqueeze(-1))
-        return torch.cat(told, dim=-1) * there
+        known = (there & ~missing).to(mean.dtype)
+        told = (torch.stack(parts, dim=-2) * known.unsqueeze(-2)).flatten(-2)
+        size = bins.clamp(min=1.0).log2().unsqueeze(-1)
+        flags = (there & missing).to(mean.dtype)
+        return torch.cat([told, flags, profiles[..., 2 * self.tracks + 1 :], size], dim=-1)
 
 
 class _Block(nn.Module):
@@ -147,7 +148,7 @@ class _Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, there: Tensor) -> Tensor:
-        """x (B, L, channels), there (B, L, 1) bool -> the same shape, 0 where nothing is there."""
+        """x (B, L, channels), there (B, L, 1) 1 or 0 -> the same shape, 0 where nothing is there."""
         seen = nn.functional.gelu(self.norm(x)) * there
         change: Tensor = self.dropout(self.convolution(seen.transpose(1, 2)).transpose(1, 2))
         return (x + change) * there
@@ -173,8 +174,8 @@ def _pooled(x: Tensor, there: Tensor, enhancer: Tensor, promoter: Tensor, betwee
     """(B, POOLS * channels) of x (B, L, channels); the others are (B, L, 1): what of all columns and of those between
     is highest and what typical, and what is at the two elements. 0 of what is nowhere."""
     parts = []
-    for own in (there, between > 0):
-        highest = x.masked_fill(~own, -torch.inf).amax(dim=1)
-        parts += [highest.masked_fill(~own.any(dim=1), 0.0), (x * own).sum(dim=1) / own.sum(dim=1).clamp(min=1)]
+    for own in (there, between):
+        highest = x.masked_fill(own == 0, -torch.inf).amax(dim=1)
+        parts += [highest.masked_fill(own.amax(dim=1) == 0, 0.0), (x * own).sum(dim=1) / own.sum(dim=1).clamp(min=1)]
     parts += [(x * place).sum(dim=1) for place in (enhancer, promoter)]
     return torch.cat(parts, dim=-1)
