@@ -81,8 +81,8 @@ class Profiles:
             return values, values
         within = np.arange(starts[-1] + bins[-1]) - np.repeat(starts, bins)
         values = self._bins.take("values", np.repeat(first, bins) + np.repeat(towards, bins) * within)
-        mean: NDArray[np.float32] = np.add.reduceat(values, starts) / bins[:, None].astype(np.float32)
-        return np.maximum.reduceat(values, starts), mean
+        mean = np.add.reduceat(values, starts) / bins[:, None]
+        return np.maximum.reduceat(values, starts), mean.astype(np.float32)
 
 
 def _offsets(steps: NDArray[np.int64], shape: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
