@@ -43,12 +43,15 @@ class Track:
 
 def intervals(table: pd.DataFrame) -> Track:
     """Landscapes by chromosome of a table of stretches: chrom, start, end, value; overlapping ones add up."""
-    by_chrom = {str(chrom): own for chrom, own in table.dropna(subset="value").groupby("chrom")}
+    # As narrow as they are exact, because tracks of all lines wait here for their chromosomes' turn.
+    by_chrom = {
+        str(chrom): (own["start"].to_numpy(np.int32), own["end"].to_numpy(np.int32), own["value"].to_numpy(np.float64))
+        for chrom, own in table.dropna(subset="value").groupby("chrom")
+    }
 
     def of(chrom: str) -> Landscape:
-        own = by_chrom[chrom]
-        start, end = (own[key].to_numpy(np.int64) for key in ("start", "end"))
-        return stepwise(start, end, np.maximum(own["value"].to_numpy(np.float64), 0.0), GRID)
+        start, end, value = by_chrom[chrom]
+        return stepwise(start.astype(np.int64), end.astype(np.int64), np.maximum(value, 0.0), GRID)
 
     return Track(list(by_chrom), of)
 
