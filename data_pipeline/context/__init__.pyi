@@ -2,12 +2,12 @@ from .groups import column_names as column_names
 from .groups import context_columns as context_columns
 from .landscape import Landscape as Landscape
 from .landscape import stepwise as stepwise
+from .landscape_bins import TRACKS as TRACKS
+from .landscape_bins import Bins as Bins
+from .landscape_bins import binned as binned
 from .names import GROUP_NAMES as GROUP_NAMES
 from .names import MARKS as MARKS
 from .names import NEED_GENES as NEED_GENES
-from .profile import TRACKS as TRACKS
-from .profile import Bins as Bins
-from .profile import binned as binned
 from .reconstruction import Stretches as Stretches
 from .reconstruction import reconstruct as reconstruct
 from .scene import Places as Places

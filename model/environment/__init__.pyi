@@ -1,5 +1,5 @@
 from .id_teacher import IdTeacher as IdTeacher
-from .profile import ProfileEncoder as ProfileEncoder
+from .profile_encoder import ProfileEncoder as ProfileEncoder
 from .settings import EnvironmentSettings as EnvironmentSettings
 from .student import CompetitionSettings as CompetitionSettings
 from .student import Student as Student

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from data_pipeline.settings import Settings, searched
 from model.environment.encoders import ENCODERS
 from model.environment.id_teacher import TeacherSettings
-from model.environment.profile import ProfileSettings
+from model.environment.profile_encoder import ProfileSettings
 
 if TYPE_CHECKING:
     EncoderName = str

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from data_pipeline.episodes.batch import EpisodeBatch
 from data_pipeline.errors import UserError
-from model.environment.profile import MASKS, ProfileEncoder, ProfileSettings, passed
+from model.environment.profile_encoder import MASKS, ProfileEncoder, ProfileSettings, passed
 from model.episode_model import EpisodeModel
 from model.layers import mlp
 from model.objective import ObjectiveSettings, TrainingModule

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from data_pipeline.context.landscape import Landscape
+from data_pipeline.context.landscape_bins import TRACKS, binned
 from data_pipeline.context.names import MARKS
-from data_pipeline.context.profile import TRACKS, binned
 from data_pipeline.context.scene import Places, Scene
 
 CTCF, DNASE, TSS = (TRACKS.index(name) for name in ("CTCF", "DNase", "TSS"))
