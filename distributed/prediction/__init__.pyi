@@ -1,3 +1,4 @@
+from .background import no_signals as no_signals
 from .deployment import ModelDescription as ModelDescription
 from .deployment import open_run as open_run
 from .deployment import write_export as write_export
