@@ -109,10 +109,10 @@ def environment_likeness(ranges: LineRanges, environment: Floats) -> Likeness:
     """The likeness of a line whose supports give z_E `environment` (s, dE); nothing for a model without one."""
     places = {line: np.array(own) for line, own in ranges.environment.items()} | {_NEW: environment.mean(axis=0)}
     scale = np.array(ranges.support_sd)
-    if not scale.size or len(scale) != environment.shape[1]:
+    if len(scale) != environment.shape[1] or not scale.any():
         return NOTHING
-    # A component that no support moves would count without bound; a hundredth of the usual one is as good as still.
-    scale = np.maximum(scale, max(float(scale.mean()) / 100, 1e-12))
+    # A component that supports hardly move would count without bound; a hundredth of the usual is as good as still.
+    scale = np.maximum(scale, scale.mean() / 100)
 
     def apart(one: str, other: str) -> float:
         return float(np.sqrt(np.mean(((places[one] - places[other]) / scale) ** 2)))

@@ -74,7 +74,9 @@ def _arcs(axis: Any, locus: Locus, own: LineAtLocus) -> None:
 
 def _signal(axis: Any, locus: Locus, own: LineAtLocus, name: str, values: Any, colour: str) -> None:
     if own.tracks:
-        axis.stairs(values, locus.bins / MB, fill=True, color=colour)
+        steps = axis.stairs(values, locus.bins / MB, fill=True, color=colour)
+        # Nothing lies outside; what an SVG calls a clip depends on where that lies in memory.
+        steps.set_clip_on(False)
     else:
         axis.vlines(own.pairs.centre / MB, 0, values, color=colour, linewidth=1.5)
     axis.set_ylim(bottom=0)
