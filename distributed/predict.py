@@ -111,6 +111,7 @@ def main(
         one_line,
         open_model,
         predict,
+        require_answers,
         usable_windows,
         verified,
         work_folder,
@@ -130,6 +131,7 @@ def main(
     elif yaml:
         description = load(StoreSettings, [yaml])
     deployment = open_model(model, run)
+    require_answers(deployment, outputs, threshold)
     with work_folder(out) as work:
         if description:
             files, windows = root or Path(description.root), usable_windows(deployment.description)

@@ -16,6 +16,8 @@ from distributed.formats.whole_file import WholeFile
 class PageFormat(Format):
     """The page."""
 
+    placed = False
+
     def __init__(self, file: Path, subject: Subject) -> None:
         """Loci are found at once, so that an unknown gene is named before pairs are scored."""
         super().__init__(file, subject)

@@ -39,6 +39,7 @@ def opened(outputs: Outputs, subject: Subject) -> list[Format]:
 
     Nothing is written yet, so that a mistake is named before pairs are scored.
     """
+    require_calibration(outputs, subject.threshold is not None, subject.model)
     made: list[Format] = []
     for name, file in outputs.files.items():
         _require_fit(f"format {name}", FORMATS[name], subject)
@@ -52,13 +53,19 @@ def opened(outputs: Outputs, subject: Subject) -> list[Format]:
     return made
 
 
+def require_calibration(outputs: Outputs, calibrated: bool, run: str) -> None:
+    """Raise `UserError` where something is to be written that a model of `run` without calibration cannot give."""
+    wanted = [f"format {name}" for name in outputs.files if FORMATS[name].calibrated]
+    wanted += ["--locus"] if outputs.loci else []
+    if wanted and not calibrated:
+        raise UserError(
+            f"{wanted[0]} gives probabilities and the model has no calibration; run evaluate.py --run "
+            f"{shlex.quote(f'runs/{run}')} first, or write --format parquet or tsv"
+        )
+
+
 def _require_fit(name: str, own: type[Format], subject: Subject) -> None:
     catalogue, pairs = subject.catalogue, subject.store.pairs
-    if own.calibrated and subject.threshold is None:
-        raise UserError(
-            f"{name} gives probabilities and the model has no calibration; run evaluate.py --run "
-            f"{shlex.quote(f'runs/{subject.model}')} first, or write --format parquet or tsv"
-        )
     promoters = np.unique(pairs.promoter[subject.rows])
     if own.placed:
         missing = [

@@ -23,7 +23,16 @@ from data_pipeline.episodes import SupportSize
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
 from data_pipeline.store import Store
-from distributed.formats import Batch, Catalogue, Format, Outputs, Subject, opened, require_threshold
+from distributed.formats import (
+    Batch,
+    Catalogue,
+    Format,
+    Outputs,
+    Subject,
+    opened,
+    require_calibration,
+    require_threshold,
+)
 from distributed.prediction.answers import Answers
 from distributed.prediction.background import Signals, background_of, no_signals
 from distributed.prediction.batch_scoring import Job, Scored, Supports, plan_supports, score_pairs
@@ -100,6 +109,13 @@ def predict(
                 own.write(batch)
         _write_record(outputs, formats, store, model, supports, settings, threshold, answers.count, shift)
     return answers.count
+
+
+def require_answers(deployment: Deployment, outputs: Outputs, asked: str) -> None:
+    """Raise `UserError` where the model cannot give what is asked for, whatever the pairs are."""
+    model = deployment.description
+    require_calibration(outputs, model.calibration is not None, model.origin.run)
+    threshold_in_use(model, asked)
 
 
 def averaged(
