@@ -31,9 +31,9 @@ def signals_along(settings: StoreSettings, root: Path, line: str, chrom: str) ->
             elif path.is_file():
                 tracks[mark] = read_bed_graph(path, shown, names, quarantine)
     elif settings.peaks:
-        for (own, mark), path in peak_files(settings.peaks, settings.lines, root).items():
+        for (own, number), path in peak_files(settings.peaks, settings.lines, root).items():
             if settings.lines[own] == line:
-                name = settings.peaks.marks[mark]
+                name = settings.peaks.marks[number]
                 table, _ = read_peaks(path, settings.peaks.file(line, name), settings.peaks, names, quarantine)
                 tracks[name] = intervals(table)
     found = {mark: track(chrom) for mark, track in tracks.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow.compute as pc
@@ -115,7 +114,7 @@ class LocusFinder:
                         {name: values[:, at].astype(np.float64) for at, name in enumerate(columns)},
                     )
                 )
-        return {line: _joined(own) for line, own in parts.items()}
+        return {line: ScoredEnhancers.joined(own) for line, own in parts.items()}
 
     def _genes(self, promoter: int, start: int, end: int) -> list[Gene]:
         catalogue = self._subject.catalogue
@@ -136,7 +135,7 @@ def _key(name: str) -> str:
 
 def _element_signals(store: Store) -> dict[str, int]:
     """Columns of signals of enhancers, by assay: of elements (`enhancer:CTCF`) or of pairs (`pair:CTCF (enhancer)`)."""
-    found = {}
+    found: dict[str, int] = {}
     for wanted in SHOWN:
         for column, name in enumerate(store.signal_names):
             owner, _, track = name.partition(":")
@@ -144,11 +143,3 @@ def _element_signals(store: Store) -> dict[str, int]:
             if of_enhancer and track.removesuffix(" (enhancer)").casefold() == wanted.casefold():
                 found.setdefault(wanted, column)
     return found
-
-
-def _joined(parts: Sequence[ScoredEnhancers]) -> ScoredEnhancers:
-    arrays = [np.concatenate([getattr(own, name) for own in parts])
-              for name in ("start", "end", "tss", "probability", "called")]  # fmt: skip
-    names = [name for own in parts for name in own.names]
-    signals = {name: np.concatenate([own.signals[name] for own in parts]) for name in parts[0].signals}
-    return ScoredEnhancers(*arrays, names, signals)

@@ -65,7 +65,8 @@ def freeze_ranges(scorer: Scorer, fold: Fold, draws: int, calibration: Calibrati
     seen = {line: _look(scorer, fold.rows(store, line), genes, draws, most) for line in lines}
     logit_cuts = _even_cuts([own.logit for own in seen.values()])
     spreads = np.stack([own.environment.var(axis=0, ddof=1 if draws > 1 else 0) for own in seen.values()])
-    thresholds = {calibration.threshold, calibration.at_recall70, calibration.at_mcc} - {None}
+    named = (calibration.threshold, calibration.at_recall70, calibration.at_mcc)
+    thresholds = sorted({own for own in named if own is not None})
     return LineRanges(
         train_lines=list(fold.train_lines),
         held_out=fold.valid_line,
@@ -73,7 +74,7 @@ def freeze_ranges(scorer: Scorer, fold: Fold, draws: int, calibration: Calibrati
         distance=spread_of({line: counts_of(DISTANCE_CUTS, own.distance) for line, own in seen.items()}),
         logit=spread_of({line: counts_of(logit_cuts, own.logit) for line, own in seen.items()}),
         considered=_members({line: (own.gene, own.enhancer) for line, own in seen.items()}),
-        links=[_links(seen, calibration, own) for own in sorted(thresholds, key=float) if own is not None],
+        links=[_links(seen, calibration, own) for own in thresholds],
         signals={
             name: _signal([(line, own.signals[:, column]) for line, own in seen.items()])
             for column, name in enumerate(store.signal_names)

@@ -157,7 +157,11 @@ def _about(own: Likeness, what: str, unit: str, then: str) -> Iterator[Callout]:
         return
     among = [number(value, 2) for value in (min(own.among.values()), max(own.among.values()))]
     them = f"{among[0]} to {among[1]}" if among[0] != among[1] else among[0]
-    held_out = f", the validation line is {number(own.held_out, 2)}" if math.isfinite(own.held_out) else ""
+    held_out = (
+        f"; the validation line, which the report judges, is {number(own.held_out, 2)}"
+        if math.isfinite(own.held_out)
+        else ""
+    )
     if own.outside:
         yield Callout(
             f"{what} lie outside the range of the training lines: {here}, where these are {them} from one another"

@@ -46,9 +46,28 @@ class ScoredEnhancers:
 
     def take(self, rows: NDArray[np.int64]) -> ScoredEnhancers:
         """The pairs `rows`."""
-        own = (getattr(self, name)[rows] for name in ("start", "end", "tss", "probability", "called"))
-        signals = {name: values[rows] for name, values in self.signals.items()}
-        return ScoredEnhancers(*own, [self.names[row] for row in rows], signals)
+        return ScoredEnhancers(
+            self.start[rows],
+            self.end[rows],
+            self.tss[rows],
+            self.probability[rows],
+            self.called[rows],
+            [self.names[row] for row in rows],
+            {name: values[rows] for name, values in self.signals.items()},
+        )
+
+    @staticmethod
+    def joined(parts: Sequence[ScoredEnhancers]) -> ScoredEnhancers:
+        """The pairs of all `parts`, one at least."""
+        return ScoredEnhancers(
+            np.concatenate([own.start for own in parts]),
+            np.concatenate([own.end for own in parts]),
+            np.concatenate([own.tss for own in parts]),
+            np.concatenate([own.probability for own in parts]),
+            np.concatenate([own.called for own in parts]),
+            [name for own in parts for name in own.names],
+            {name: np.concatenate([own.signals[name] for own in parts]) for name in parts[0].signals},
+        )
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def _panel(locus: Locus, own: LineAtLocus) -> Any:
 
 def _arcs(panel: Any, locus: Locus, own: LineAtLocus) -> None:
     pairs, span = own.pairs, locus.end - locus.start
-    panel.update_layout(yaxis={"range": [-0.03, 1.05], "showticklabels": False, "showgrid": False, "zeroline": False})
+    panel.update_layout(yaxis={"range": [-0.03, 1.05], "visible": False})
     for row in range(len(pairs.names)):
         x, y = arc(int(pairs.centre[row]), int(pairs.tss[row]), span)
         called = bool(pairs.called[row])
@@ -103,9 +103,7 @@ def _signal(panel: Any, locus: Locus, own: LineAtLocus, values: np.ndarray, row:
 
 
 def _genes(panel: Any, locus: Locus, row: int) -> None:
-    panel.update_layout(
-        {_axis("y", row): {"range": [-0.6, 2.6], "showticklabels": False, "showgrid": False, "zeroline": False}}
-    )
+    panel.update_layout({_axis("y", row): {"range": [-0.6, 2.6], "visible": False}})
     own = [gene.name == locus.gene for gene in locus.genes]
     panel.add_scatter(
         x=[gene.tss / MB for gene in locus.genes],
@@ -123,6 +121,8 @@ def _genes(panel: Any, locus: Locus, row: int) -> None:
     )
     panel.add_scatter(
         x=[locus.tss / MB], y=[1.3], mode="text", text=[f"<b>{plain(locus.gene)}</b>"], hoverinfo="skip", name="gene",
+        # Away from the nearer edge, where it would be cut off on a telephone.
+        textposition="middle right" if 2 * locus.tss < locus.start + locus.end else "middle left",
         yaxis=_trace_axis(row),
     )  # fmt: skip
 

@@ -142,7 +142,7 @@ def against_range(
 ) -> Drawing:
     """Shares of `counts` by bin, with the range of the training lines where `spread` has one."""
     panel = drawing(x, y)
-    panel.update_layout(xaxis={"type": "category", "tickangle": -45 if len(labels) > 18 else 0, "nticks": 12})
+    panel.update_layout(xaxis={"type": "category", "tickangle": -45, "nticks": 12})
     used = counts.bins > 0
     if spread:
         used |= np.max([spread.shares[own] for own in spread.shares], axis=0) > 0

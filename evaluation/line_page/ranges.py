@@ -163,6 +163,8 @@ def quantile_cuts(values: list[NDArray[np.float32]], bins: int) -> list[float]:
     """Cuts into `bins` that hold like shares of the lines' `values` together, every line with the same weight."""
     at = np.linspace(0, 1, 101)
     known = [own[np.isfinite(own)] for own in values]
-    pooled = np.concatenate([np.quantile(own, at) for own in known if len(own)] or [np.zeros(1)])
+    pooled = np.concatenate([np.zeros(0), *(np.quantile(own, at) for own in known if len(own))])
+    if not len(pooled):
+        return [0.0]
     cuts = np.quantile(pooled, np.linspace(0, 1, bins + 1)[1:-1])
     return sorted({float(f"{cut:.6g}") for cut in cuts})

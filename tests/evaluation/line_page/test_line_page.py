@@ -60,7 +60,8 @@ def test_a_line_unlike_the_training_lines_is_warned_of_in_a_sentence() -> None:
     warned = [one.text for one in callouts(judged, facts(own)) if one.tone == "warning"]
     assert warned[0].startswith(
         "The signals of A549 lie outside the range of the training lines: 1.00 from the nearest training line, GM12878 "
-        "(mean KS distance over tracks), where these are .00 to .50 from one another, the validation line is .25."
+        "(mean KS distance over tracks), where these are .00 to .50 from one another; the validation line, "
+        "which the report judges, is .25."
     )
     assert len(warned) == 2
 
