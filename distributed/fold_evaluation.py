@@ -57,6 +57,7 @@ from evaluation import (
     view_lines,
     write_report,
 )
+from evaluation.line_page import RANGES, freeze_ranges
 from evaluation.page import Figure
 from evaluation.rivals import gene_codes, pair_data, score_rivals
 from model.episode_model import EpisodeModel
@@ -248,6 +249,9 @@ def evaluate(
         predictions[f"baseline_{name}"] = values
     frozen = calibrate_on_validation(predictions)
     calibration = dataclasses.replace(frozen, between=spread_between_lines(known_predictions(predictions)))
+    with tqdm(desc="ranges of lines", unit="pair") as bar:
+        scorer = Scorer(model, store, trained.settings.support_in_use, trained.settings.scoring, bar.update)
+        ranges = freeze_ranges(scorer, fold, trained.settings.scoring.support_draws, calibration, most)
     bayes = {line: truth["bayes_average_precision"] for line, truth in store.manifest.truth.get("lines", {}).items()}
     learnt = {name.removeprefix("energy/"): float(value) for name, value in model.energy.report().items()}
     context = {"run": str(run), "learnt": learnt, "checkpoint": trained.checkpoint.name, "step": trained.state.step,
@@ -268,6 +272,7 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     write_durably(out / "predictions.parquet", predictions.to_parquet())
     write_durably(out / "calibration.json", json.dumps(calibration.to_dict(), indent=1).encode())
+    write_durably(out / RANGES, ranges.model_dump_json())
     write_report(report, predictions, out, _curves(run))
     render(report, console)
     console.print(f"report     {out / PAGE}")

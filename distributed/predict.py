@@ -14,6 +14,7 @@ Labels are not read. Input is never written to; work files lie in a hidden folde
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,10 @@ def main(
     format: Annotated[
         list[str] | None,
         typer.Option(help=f"What to write: {', '.join(OUTPUT_FORMATS)}; may be repeated; default: by suffix."),
+    ] = None,
+    locus: Annotated[
+        list[str] | None,
+        typer.Option(help="Gene (symbol or Ensembl id) whose locus is drawn, SVG and PNG; may be repeated."),
     ] = None,
     threshold: Annotated[
         str, typer.Option(help="Call pairs at recall70, mcc, or a probability; default: the model's own.")
@@ -72,7 +77,7 @@ def main(
     from distributed.formats import Outputs, require_threshold
     from distributed.run_folder import require_export, require_record
 
-    outputs = Outputs.of(out, format or [], overwrite)
+    outputs = Outputs.of(out, format or [], overwrite, locus or [])
     require_threshold(threshold)
     if explain and not {"parquet", "tsv"} & set(outputs.files):
         raise UserError("--explain adds columns to the formats parquet and tsv only; add one of them with --format")
@@ -93,7 +98,7 @@ def main(
     from rich.console import Console
 
     from data_pipeline.settings import load, validate
-    from data_pipeline.sources import StoreSettings
+    from data_pipeline.sources import StoreSettings, signals_along
     from distributed.prediction import (
         PairTable,
         PredictionSettings,
@@ -101,10 +106,12 @@ def main(
         describe_table,
         in_process,
         ingest_unlabelled,
+        no_signals,
         on_ray,
         one_line,
         open_model,
         predict,
+        require_answers,
         usable_windows,
         verified,
         work_folder,
@@ -114,7 +121,7 @@ def main(
     options |= {"prevalence_shift": prevalence_shift}
     settings = validate(PredictionSettings, options, "options")
     console, lines = Console(), line or []
-    description = None
+    description, tracks = None, no_signals
     if pairs:
         sequences = both_or_none(enhancer_sequences, promoter_sequences)
         table = PairTable(
@@ -124,15 +131,17 @@ def main(
     elif yaml:
         description = load(StoreSettings, [yaml])
     deployment = open_model(model, run)
+    require_answers(deployment, outputs, threshold)
     with work_folder(out) as work:
         if description:
             files, windows = root or Path(description.root), usable_windows(deployment.description)
+            tracks = partial(signals_along, description, files)
             rejected = out.with_name(f"{out.name}.quarantine")
             source = ingest_unlabelled(description, windows, files, work / "store", rejected, console).path
         else:
             source = verified(store)  # type: ignore[arg-type]
         executor = in_process if local else on_ray(workers)
-        count = predict(deployment, source, lines, outputs, work, settings, executor, console)
+        count = predict(deployment, source, lines, outputs, work, settings, executor, console, tracks)
     if deployment.description.model.environment.labelled_support:
         console.print(
             "this model was trained with labelled support: it reads labels of support pairs where --store has them, "
@@ -140,7 +149,9 @@ def main(
             soft_wrap=True,
             highlight=False,
         )
-    written = ", ".join(map(str, outputs.files.values()))
+    written = ", ".join(
+        [*map(str, outputs.files.values()), *(f"{outputs.stem}.{gene}.svg/.png" for gene in outputs.loci)]
+    )
     console.print(f"{count} rows scored with {draws} support draws: {written}", soft_wrap=True, highlight=False)
 
 

@@ -55,7 +55,7 @@ ARROWS = {
         "findings figures epoch_end",
         "report",
         "report_text",
-        "report_page",
+        "report_page line_page",
     ),
     "distributed": (
         "desk exchange formats hangs local_ray process_group monitoring",

@@ -328,12 +328,12 @@ class _Ingest:
                 yield (line, mark), table
 
     def _tracks(self, content: Content) -> dict[tuple[int, str], Track]:
-        context, notes, found = self.settings.context, [], dict[tuple[int, str], Track]()
+        context, missing, found = self.settings.context, dict[str, list[str]](), dict[tuple[int, str], Track]()
         assert context is not None
         for (line, name), mark in product(enumerate(self.settings.lines), MARKS):
             path = self.root / context.track(name, mark)
             if not path.is_file():
-                notes.append(f"line '{name}' has no track of {mark}: {path.name} is not there")
+                missing.setdefault(name, []).append(mark)
                 continue
             with self._reading(path.name, [path]) as advance:
                 if path.suffix.lower() in BIG_WIG:
@@ -348,6 +348,10 @@ class _Ingest:
                     f"line '{name}' has no track at all: {self.root / context.track(name, MARKS[0])} and those of "
                     f"{listed(MARKS[1:])} are not there; check context.tracks, or name the files with context.assays"
                 )
+        notes = [
+            f"line '{name}' has no track of {', '.join(marks)} (no {context.track(name, marks[0])}, for example)"
+            for name, marks in missing.items()
+        ]
         self.reports.append({"file": context.tracks, "format": "tracks", "files": len(found)} | noted(notes))
         return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +15,8 @@ from data_pipeline.store.summary import QUANTILES, summarise
 
 OTHER_COUNTS = ("edge_padded", "usable", "joined", "files", "comments", "blank", "genes", "without_genes")
 """Counts of a source without a column of their own."""
+_ASSAYS = re.compile(r"^context:.* \[(.+)\]$")
+"""A column of context with the assays it needs."""
 WIDEST_MATRIX = 6
 """Lines up to which the table shows every two of them; with more it names each one's closest."""
 
@@ -45,12 +49,28 @@ def print_summary(store: Store, console: Console) -> None:
 def _print_notes(console: Console, summary: dict[str, Any]) -> None:
     """What is unusual: as the readers of the files noted it, and lines that have no value of a track at all."""
     notes = [note for source in summary["sources"] for note in source.get("notes", [])]
+    empty: dict[tuple[str, ...], list[str]] = {}
     for line in (row["line"] for row in summary["lines"] if row["pairs"]):
-        empty = [track["name"] for track in summary["signals"] if track["missing"][line] == 1]
-        if empty:
-            notes.append(f"line '{line}' has no value of {listed(empty)}")
+        tracks = tuple(track["name"] for track in summary["signals"] if track["missing"][line] == 1)
+        empty.setdefault(tracks, []).append(f"'{line}'")
+    for tracks, lines in empty.items():
+        if tracks:
+            has = "line {} has" if len(lines) == 1 else "lines {} have"
+            notes.append(f"{has.format(', '.join(lines))} no value of {_told(tracks)}")
     for note in notes:
         console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _told(tracks: Sequence[str]) -> str:
+    """Tracks for a sentence; columns of context, of which an assay has dozens, by the assays they need."""
+    needs = {name: found[1].split("+") for name in tracks if (found := _ASSAYS.search(name))}
+    others = [name for name in tracks if name not in needs]
+    if not needs:
+        return listed(others)
+    # A column of two assays is missing because of one of them; which, those of one assay tell.
+    assays = {own[0] for own in needs.values() if len(own) == 1} or {one for own in needs.values() for one in own}
+    context = f"the {len(needs)} columns of context that need {listed(sorted(assays))}"
+    return f"{listed(others)} and {context}" if others else context
 
 
 def _print(console: Console, table: Table) -> None:

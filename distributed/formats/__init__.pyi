@@ -4,5 +4,7 @@ from .names import Outputs as Outputs
 from .names import require_threshold as require_threshold
 from .output_format import Format as Format
 from .registry import opened as opened
+from .registry import require_calibration as require_calibration
+from .subject import Background as Background
 from .subject import Batch as Batch
 from .subject import Subject as Subject

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from data_pipeline.errors import UserError
 
-OutputFormat = Literal["parquet", "tsv", "abc", "bedpe", "interact", "igvf", "per_gene", "per_enhancer"]
+OutputFormat = Literal["parquet", "tsv", "abc", "bedpe", "interact", "igvf", "per_gene", "per_enhancer", "page"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 TABLES = (".tsv", ".tsv.gz")
 ENDINGS: dict[OutputFormat, tuple[str, ...]] = {
@@ -25,6 +25,7 @@ ENDINGS: dict[OutputFormat, tuple[str, ...]] = {
     "igvf": TABLES,
     "per_gene": TABLES,
     "per_enhancer": TABLES,
+    "page": (".html",),
 }
 """What a file of each format may end in."""
 ADDED: dict[OutputFormat, str] = {
@@ -36,10 +37,11 @@ ADDED: dict[OutputFormat, str] = {
     "igvf": ".igvf.tsv.gz",
     "per_gene": ".per_gene.tsv",
     "per_enhancer": ".per_enhancer.tsv",
+    "page": ".html",
 }
 """What each format adds to --out where several are asked for."""
 BY_SUFFIX: dict[str, OutputFormat] = {".parquet": "parquet", ".tsv": "tsv", ".tsv.gz": "tsv", ".bedpe": "bedpe",
-                                      ".bedpe.gz": "bedpe"}  # fmt: skip
+                                      ".bedpe.gz": "bedpe", ".html": "page"}  # fmt: skip
 """What is meant where no format is named."""
 NAMED_THRESHOLDS = ("recall70", "mcc")
 
@@ -54,9 +56,11 @@ class Outputs:
     """File of each format."""
     overwrite: bool = False
     """Whether files that exist may be replaced."""
+    loci: Sequence[str] = ()
+    """Genes whose loci are drawn, as the user calls them."""
 
     @classmethod
-    def of(cls, out: Path, named: Sequence[str] = (), overwrite: bool = False) -> Outputs:
+    def of(cls, out: Path, named: Sequence[str] = (), overwrite: bool = False, loci: Sequence[str] = ()) -> Outputs:
         """The files of the formats `named` (none: as `out` ends); raises `UserError` where they cannot be written."""
         formats = [_known(name) for name in dict.fromkeys(named)]
         if len(formats) > 1:
@@ -72,10 +76,15 @@ class Outputs:
             for own in files:
                 if not _ending(out, ENDINGS[own]):
                     raise UserError(f"{out} must end in {' or '.join(ENDINGS[own])}, as format {own} is written")
-        outputs = cls(out, files, overwrite)
+        outputs = cls(out, files, overwrite, tuple(dict.fromkeys(loci)))
         for file in files.values():
             outputs.require_free(file)
         return outputs
+
+    @property
+    def stem(self) -> Path:
+        """What the names of pictures begin with."""
+        return self.out if len(self.files) > 1 else self.out.with_name(without_ending(self.out)[0])
 
     def require_free(self, file: Path) -> None:
         """Raise `UserError` where `file` is there and may not be replaced."""
@@ -118,8 +127,8 @@ def _told_by(out: Path) -> OutputFormat:
     ending = _ending(out, BY_SUFFIX)
     if not ending:
         raise UserError(
-            f"{out} must end in .parquet, .tsv or .bedpe (the last two also with .gz), which says how it is written, "
-            "or its --format be given"
+            f"{out} must end in .parquet, .html, .tsv or .bedpe (the last two also with .gz), which says how it is "
+            "written, or its --format be given"
         )
     return BY_SUFFIX[ending]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -10,8 +11,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from data_pipeline.context import Landscape
 from data_pipeline.store import Store
 from distributed.formats.catalogue import Catalogue
+from evaluation.line_page import LineRanges
+
+
+@dataclass(frozen=True)
+class Background:
+    """What a page and pictures show beside the pairs."""
+
+    ranges: LineRanges | None = None
+    """Of the training lines; None: the model carries none."""
+    train_lines: Sequence[str] = ()
+    missing_tracks: Sequence[str] = ()
+    """Tracks that the model knows and the input lacks."""
+    logit_threshold: float = 0.0
+    """The score, before calibration, at which a pair is called."""
+    notes: Sequence[str] = ()
+    """Sentences on how the pairs were scored."""
+    environment: Callable[[str], NDArray[np.float64]] = lambda line: np.empty((0, 0))
+    """Line -> z_E (s, dE) of its support sets; asked when all pairs were scored."""
+    loci: Sequence[str] = ()
+    """Genes whose loci are drawn."""
+    signals: Callable[[str, str], dict[str, Landscape]] = lambda line, chrom: {}
+    """(line, chromosome) -> tracks of one signal each by assay; empty where none were given."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +56,8 @@ class Subject:
     """Whether the user named a threshold."""
     model: str
     """The run the model comes from."""
+    background: Background = field(default_factory=Background)
+    """For pages and pictures."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from distributed.formats.catalogue import Places
 from distributed.formats.grouping import ROW, Grouping
 from distributed.formats.output_format import Format
-from distributed.formats.subject import Batch
+from distributed.formats.subject import Batch, Subject
 from distributed.formats.table_file import TableFile
 
 _FIGURES = [("maxScore", pa.float64()), ("sumScore", pa.float64())]
@@ -53,6 +53,19 @@ ENHANCER_SCHEMA = pa.schema(
 )
 FOUND = np.dtype([("row", "<i8"), ("members", "<i8"), ("called", "<i8"), ("sum", "<f8"), ("max", "<f8")])
 """Of a group: the store row of its best pair, its members, those called, and sum and maximum of their scores."""
+
+
+def gene_groups(subject: Subject, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int, NDArray[np.int64]]:
+    """Gene of each of the pairs `rows` (i,), number of genes, and the pair's enhancer."""
+    pairs, gene = subject.store.pairs, subject.catalogue.gene
+    return gene[pairs.promoter[rows]], int(gene.max()) + 1, pairs.enhancer[rows].astype(np.int64)
+
+
+def enhancer_groups(subject: Subject, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int, NDArray[np.int64]]:
+    """Enhancer of each of the pairs `rows` (i,), number of enhancers, and the pair's gene."""
+    store = subject.store
+    gene = subject.catalogue.gene[store.pairs.promoter[rows]]
+    return store.pairs.enhancer[rows].astype(np.int64), len(store.enhancers), gene
 
 
 class Summary(Format):
@@ -125,8 +138,7 @@ class PerGene(Summary):
 
     def keys(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int, NDArray[np.int64]]:
         """Genes, by their enhancers."""
-        pairs, gene = self.subject.store.pairs, self.subject.catalogue.gene
-        return gene[pairs.promoter[rows]], int(gene.max()) + 1, pairs.enhancer[rows].astype(np.int64)
+        return gene_groups(self.subject, rows)
 
     def table(self, found: NDArray[np.void]) -> pa.Table:
         """See `Summary.table`."""
@@ -161,9 +173,7 @@ class PerEnhancer(Summary):
 
     def keys(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int, NDArray[np.int64]]:
         """Enhancers, by their genes."""
-        store = self.subject.store
-        gene = self.subject.catalogue.gene[store.pairs.promoter[rows]]
-        return store.pairs.enhancer[rows].astype(np.int64), len(store.enhancers), gene
+        return enhancer_groups(self.subject, rows)
 
     def table(self, found: NDArray[np.void]) -> pa.Table:
         """See `Summary.table`."""

@@ -1,3 +1,4 @@
+from .background import no_signals as no_signals
 from .deployment import ModelDescription as ModelDescription
 from .deployment import open_run as open_run
 from .deployment import write_export as write_export
@@ -11,6 +12,7 @@ from .inputs import verified as verified
 from .inputs import work_folder as work_folder
 from .job import PredictionSettings as PredictionSettings
 from .job import predict as predict
+from .job import require_answers as require_answers
 from .table_formats import Format as Format
 from .unlabelled import PairTable as PairTable
 from .unlabelled import describe_table as describe_table

@@ -12,6 +12,7 @@ one set of tokens per element. The pieces are those of `Scorer`, so a pair has t
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -153,6 +154,23 @@ def score_pairs(
                 yield Scored(part["logits"], part["neutral"], part["parts"])
     finally:
         # They map files of a folder that is about to go.
+        _opened.cache_clear()
+
+
+def line_environments(job: Job, most: int = 20) -> dict[str, NDArray[np.float64]]:
+    """z_E (s, dE) of up to `most` support sets of each line, when the pairs of `job` were scored; in this process."""
+    try:
+        opened = _opened(job)
+        arrays, features = opened.arrays, np.load(job.work / "support_features.npy", mmap_mode="r")
+        found: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
+        for support in np.split(arrays["members"], arrays["ends"][:-1]):
+            own = found[opened.store.lines[opened.store.pairs.line[support[0]]]]
+            if len(own) < most:
+                h = features[np.searchsorted(arrays["support_rows"], support)]
+                # Whichever pair is asked: z_E is of the support.
+                own.append(opened.scorer.heads(h, h[:1], support, support[:1]).environment)
+        return {line: np.stack(own).astype(np.float64) for line, own in found.items()}
+    finally:
         _opened.cache_clear()
 
 

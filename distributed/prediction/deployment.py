@@ -2,6 +2,8 @@
 
     model.safetensors   parameters and buffers of the EpisodeModel; no loss heads, no optimiser
     model.json          settings, inputs, windows, support size, calibration, origin, sha256 of all that
+    ranges.json         what the training lines look like (`LineRanges`), where the run was evaluated by a version that
+                        counts them; what a new line is held against
 
 It is read from an export (that folder) or from a run's best checkpoint; both give the same tensors. Nothing is
 unpickled, and an export needs neither its run nor its store. Opening costs one pass over the tensors for the digest.
@@ -39,6 +41,7 @@ from distributed.run_folder import (
 )
 from distributed.settings import RunSettings
 from evaluation import Calibration, Criterion
+from evaluation.line_page import RANGES, LineRanges
 from model.episode_model import EpisodeModel, ModelSettings
 
 FORMAT_VERSION = 1
@@ -139,6 +142,8 @@ class ModelDescription(Settings):
     """Where it comes from."""
     tensors_sha256: str = ""
     """Digest of `model.safetensors`."""
+    ranges_sha256: str = ""
+    """Digest of `ranges.json`; empty where there is none."""
     checksum: str = ""
     """sha256 over everything above."""
 
@@ -156,6 +161,8 @@ class Deployment:
     tensors: dict[str, Tensor]
     where: str
     """Folder they were read from, for messages."""
+    ranges: LineRanges | None = None
+    """Of the training lines; None where the run's report has none, or there is no report."""
 
     def build(self) -> EpisodeModel:
         """The model in evaluation mode, on the GPU if there is one; raises `UserError` if tensors do not fit."""
@@ -206,7 +213,8 @@ def open_run(run: Path) -> Deployment:
         ),
     )
     own = {name.removeprefix(_MODEL): value for name, value in tensors.items() if name.startswith(_MODEL)}
-    return Deployment(_sealed(description, _serialised(own)), own, str(checkpoint))
+    ranges = _ranges(run, checkpoint.name)
+    return Deployment(_sealed(description, _serialised(own), _written(ranges)), own, str(checkpoint), ranges)
 
 
 def write_export(deployment: Deployment, out: Path) -> None:
@@ -214,12 +222,14 @@ def write_export(deployment: Deployment, out: Path) -> None:
     if out.exists():
         raise UserError(f"{out} exists already; give another --out or remove it first")
     partial = draft_of(out)
-    tensors = _serialised(deployment.tensors)
-    description = _sealed(deployment.description, tensors)
+    tensors, ranges = _serialised(deployment.tensors), _written(deployment.ranges)
+    description = _sealed(deployment.description, tensors, ranges)
     try:
         partial.mkdir(parents=True)
         remove_dead_drafts(out)
         write_durably(partial / TENSORS, tensors)
+        if ranges:
+            write_durably(partial / RANGES, ranges)
         write_durably(partial / DESCRIPTION, description.model_dump_json(indent=1).encode())
         publish(partial, out)
     except OSError as error:
@@ -237,7 +247,7 @@ def open_export(folder: Path) -> Deployment:
     if hashlib.sha256(content).hexdigest() != description.tensors_sha256:
         raise UserError(f"{tensors} is missing or damaged (its sha256 differs); copy or export the model again")
     try:
-        return Deployment(description, load(content), str(folder))
+        return Deployment(description, load(content), str(folder), _exported_ranges(folder, description))
     except SafetensorError as error:
         raise UserError(f"{tensors} cannot be read ({error}); export the model again") from error
 
@@ -246,8 +256,24 @@ def _serialised(tensors: dict[str, Tensor]) -> bytes:
     return save({name: value.contiguous() for name, value in tensors.items()})
 
 
-def _sealed(description: ModelDescription, tensors: bytes) -> ModelDescription:
-    named = description.model_copy(update={"tensors_sha256": hashlib.sha256(tensors).hexdigest()})
+def _written(ranges: LineRanges | None) -> bytes:
+    return ranges.model_dump_json().encode() if ranges else b""
+
+
+def _exported_ranges(folder: Path, description: ModelDescription) -> LineRanges | None:
+    if not description.ranges_sha256:
+        return None
+    file = folder / RANGES
+    content = file.read_bytes() if file.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != description.ranges_sha256:
+        raise UserError(f"{file} is missing or damaged (its sha256 differs); copy or export the model again")
+    return validate(LineRanges, json.loads(content), str(file))
+
+
+def _sealed(description: ModelDescription, tensors: bytes, ranges: bytes) -> ModelDescription:
+    digests = {"tensors_sha256": hashlib.sha256(tensors).hexdigest()}
+    digests["ranges_sha256"] = hashlib.sha256(ranges).hexdigest() if ranges else ""
+    named = description.model_copy(update=digests)
     return named.model_copy(update={"checksum": _checksum(named.model_dump(mode="json"))})
 
 
@@ -286,13 +312,26 @@ def _windows(run: Path, record: RunRecord, state: TrainingState) -> dict[Kind, i
 
 
 def _calibration(run: Path, checkpoint: str) -> FrozenCalibration | None:
+    content = _frozen(run, checkpoint, "calibration.json")
+    try:
+        return FrozenCalibration(**Calibration.from_dict(content).to_dict()) if content else None
+    except (KeyError, TypeError) as error:
+        raise UserError(f"the report in {run / 'report'} is damaged ({error!r}); evaluate the run again") from error
+
+
+def _ranges(run: Path, checkpoint: str) -> LineRanges | None:
+    content = _frozen(run, checkpoint, RANGES)
+    return validate(LineRanges, content, str(run / "report" / RANGES)) if content else None
+
+
+def _frozen(run: Path, checkpoint: str, name: str) -> dict[str, Any] | None:
     """What `evaluate` froze for this very checkpoint; a report of another one says nothing about it."""
-    report, file = run / "report" / "report.json", run / "report" / "calibration.json"
+    report, file = run / "report" / "report.json", run / "report" / name
     if not report.is_file() or not file.is_file():
         return None
     try:
         evaluated = json.loads(report.read_text(encoding="utf-8"))["context"]["checkpoint"]
-        calibration = Calibration.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(f"the report in {run / 'report'} is damaged ({error!r}); evaluate the run again") from error
-    return FrozenCalibration(**calibration.to_dict()) if evaluated == checkpoint else None
+    return content if evaluated == checkpoint else None

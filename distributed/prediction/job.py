@@ -23,8 +23,18 @@ from data_pipeline.episodes import SupportSize
 from data_pipeline.errors import UserError
 from data_pipeline.settings import Settings
 from data_pipeline.store import Store
-from distributed.formats import Batch, Catalogue, Format, Outputs, Subject, opened, require_threshold
+from distributed.formats import (
+    Batch,
+    Catalogue,
+    Format,
+    Outputs,
+    Subject,
+    opened,
+    require_calibration,
+    require_threshold,
+)
 from distributed.prediction.answers import Answers
+from distributed.prediction.background import Signals, background_of, no_signals
 from distributed.prediction.batch_scoring import Job, Scored, Supports, plan_supports, score_pairs
 from distributed.prediction.deployment import Deployment, ModelDescription
 from distributed.prediction.executors import Executor
@@ -61,11 +71,13 @@ def predict(
     settings: PredictionSettings,
     executor: Executor,
     console: Console,
+    signals: Signals = no_signals,
 ) -> int:
     """Score the pairs of `lines` (none: all) of a store into the files of `outputs`; returns the number of rows.
 
-    `work` is a new folder that all workers see; its name is used once, because workers remember it. Raises `UserError`
-    where the store does not fit the model or the formats, or a line has too few pairs.
+    `work` is a new folder that all workers see; its name is used once, because workers remember it. `signals` gives
+    the tracks that loci are drawn with. Raises `UserError` where the store does not fit the model or the formats, a
+    gene is not there, or a line has too few pairs.
     """
     model = deployment.description
     store = MatchedStore.of(store_path.resolve(), model)
@@ -76,10 +88,12 @@ def predict(
     catalogue = Catalogue.of(store)
     table = ScoreTable(store, catalogue, model.calibration, threshold, columns)
     asked = bool(settings.threshold)
-    formats = opened(outputs, Subject(store, catalogue, rows, table.schema, threshold, asked, model.origin.run))
+    job = Job(work.resolve(), store.path, ScoringSettings(support_draws=settings.draws), explain=settings.explain)
+    background = background_of(deployment, store, job, threshold, settings.prevalence_shift, outputs, signals)
+    subject = Subject(store, catalogue, rows, table.schema, threshold, asked, model.origin.run, background)
+    formats = opened(outputs, subject)
     size = SupportSize.exactly(settings.support) if settings.support else model.support_in_use
     supports = plan_supports(store, rows, size, settings.draws, settings.seed)
-    job = Job(work.resolve(), store.path, ScoringSettings(support_draws=settings.draws), explain=settings.explain)
     answers = Answers(store, rows, settings.draws, len(columns))
     shift = ShiftedTables(model.calibration, work) if settings.prevalence_shift else None
     with ExitStack() as stack:
@@ -95,6 +109,13 @@ def predict(
                 own.write(batch)
         _write_record(outputs, formats, store, model, supports, settings, threshold, answers.count, shift)
     return answers.count
+
+
+def require_answers(deployment: Deployment, outputs: Outputs, asked: str) -> None:
+    """Raise `UserError` where the model cannot give what is asked for, whatever the pairs are."""
+    model = deployment.description
+    require_calibration(outputs, model.calibration is not None, model.origin.run)
+    threshold_in_use(model, asked)
 
 
 def averaged(

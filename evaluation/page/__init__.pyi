@@ -13,4 +13,5 @@ from .plots import UNIT as UNIT
 from .plots import drawing as drawing
 from .plots import plain as plain
 from .plots import rival_style as rival_style
+from .writing import page_html as page_html
 from .writing import write_page as write_page

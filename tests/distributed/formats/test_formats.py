@@ -18,6 +18,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.store.store import Store
 from distributed.formats.abc_table import SCORE
 from distributed.formats.catalogue import Catalogue
+from distributed.formats.grouping import Grouping
 from distributed.formats.igvf import STANDARD
 from distributed.formats.interact import AUTO_SQL
 from distributed.formats.names import OUTPUT_FORMATS, Outputs, require_threshold
@@ -267,6 +268,7 @@ def test_what_was_there_stays_where_writing_fails(
         raise UserError("the disk is full")
 
     monkeypatch.setattr(TableFile, "write", full)
+    monkeypatch.setattr(Grouping, "add", full)
     with pytest.raises(UserError, match="the disk is full"):
         write_formats(store, Outputs.of(file, [name], overwrite=True))
     assert [file.name for file in tmp_path.iterdir()] == [file.name]

@@ -1,0 +1,15 @@
+from .freezing import freeze_ranges as freeze_ranges
+from .locus import Gene as Gene
+from .locus import LineAtLocus as LineAtLocus
+from .locus import Locus as Locus
+from .locus import ScoredEnhancers as ScoredEnhancers
+from .locus import shown_pairs as shown_pairs
+from .locus import window as window
+from .locus_figure import locus_figure as locus_figure
+from .locus_picture import locus_picture as locus_picture
+from .page import line_page as line_page
+from .ranges import RANGES as RANGES
+from .ranges import LineRanges as LineRanges
+from .seen import Facts as Facts
+from .seen import LineCounts as LineCounts
+from .seen import SeenLine as SeenLine
