@@ -57,7 +57,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("distributed/evaluate.py", "--run none", "there is no run at none"),
     ("distributed/evaluate.py", "--run none --draws 1", "Invalid value for '--draws'"),
     ("distributed/predict.py", "", "Missing option"),
-    ("distributed/predict.py", "--out x.txt", "x.txt must end in .parquet, .tsv or .bedpe"),
+    ("distributed/predict.py", "--out x.txt", "x.txt must end in .parquet, .html, .tsv or .bedpe"),
     ("distributed/predict.py", "--out x.tsv --format bedpe", "x.tsv must end in .bedpe or .bedpe.gz"),
     ("distributed/predict.py", "--out x.tsv --format abc --format bedpe", "give --out x"),
     ("distributed/predict.py", "--out x.tsv --threshold high", "is neither recall70 nor mcc nor a probability"),
