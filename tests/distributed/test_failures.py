@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 import errno
 import importlib
 import multiprocessing
-import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import ray.exceptions
-import torch
-import torch.distributed as dist
+from late_workers import meet
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal import exceptions as of_ray_train
 
@@ -92,24 +88,6 @@ def test_a_defect_keeps_its_own_exception() -> None:
     assert failure_of(WorkerGroupError("", {0: KeyError("loss/total")})).sentence is None
     with pytest.raises(KeyError), told(0, 600, lambda: "step 3"):
         raise KeyError("loss/total")
-
-
-def meet(rank: int, port: int, late: bool, said: multiprocessing.Queue[str]) -> None:
-    """One of two workers of a gloo group; worker 1 comes late to a sum, or leaves before it."""
-    limit = datetime.timedelta(seconds=2 if late else 120)
-    store = dist.TCPStore("127.0.0.1", port, 2, is_master=rank == 0, timeout=datetime.timedelta(seconds=120))
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=datetime.timedelta(seconds=120))
-    dist.barrier()
-    if rank == 1:
-        if late:
-            time.sleep(600)
-        os._exit(0)
-    dist.group.WORLD.set_timeout(limit)  # type: ignore[union-attr]
-    try:
-        with told(0, 2, lambda: "validation after step 8"):
-            dist.all_reduce(torch.ones(4))
-    except WorkerLostError as error:
-        said.put(str(error))
 
 
 @pytest.mark.parametrize(
