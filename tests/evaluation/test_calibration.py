@@ -166,7 +166,7 @@ def test_a_calibration_keeps_its_prevalence_and_the_spread_between_lines():
 def test_a_band_adds_the_support_and_the_lines_as_squares_around_the_shifted_score():
     # 4 logits at T = 2 are 2; with 3 lines the 80 % half-width is t(.9, 2 df) = 1.8856 times the spread.
     half = 1.8856181 * 0.3
-    own = Calibration(2.0, 0.0, 0.5, "mcc", 0.2, BetweenLines(3, "lines", 0.4, 0.3))
+    own = Calibration(2.0, 0.0, 0.5, "mcc", prevalence=0.2, between=BetweenLines(3, "lines", 0.4, 0.3))
     p, low, high = own.band([4.0], [2.0], [5.0], 0.7)
     assert p == pytest.approx(expit(2.7))
     assert low == pytest.approx(expit(2.7 - np.hypot(1.0, half)))
