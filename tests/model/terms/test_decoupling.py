@@ -64,3 +64,16 @@ def test_T8_5_a_step_of_one_line_is_exactly_zero_and_reported() -> None:
     assert float(report["degenerate/corr"]) == 1.0
     assert float(report["degenerate/grl"]) == 1.0
     assert float(module(episodes(), step=1, epoch=3.0)[1]["degenerate/corr"]) == 0.0
+
+
+def test_the_debiased_term_takes_the_null_mean_of_its_pairs_out_and_may_be_negative() -> None:
+    batch = episodes()
+    pairs = batch.labels.numel()
+    plain, debiased = (
+        training_module({"terms": {"corr": {"debiased": own}}}, energy={"dropout": 0.0}, environment={"dropout": 0.0})
+        for own in (False, True)
+    )
+    first, second = (float(module(batch, step=0, epoch=3.0)[1]["loss/corr"]) for module in (plain, debiased))
+    null = 1 / (pairs - 1)
+    assert second == pytest.approx((first - null) / (1 - null), rel=1e-5)
+    assert (plain.bounds["corr"], debiased.bounds["corr"]) == (0.0, -1.0)
