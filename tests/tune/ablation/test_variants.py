@@ -49,7 +49,7 @@ def test_every_shipped_variant_can_be_built_and_is_not_what_both_bases_are(own: 
         settings, other = resolve(None, [base], []), resolve(own, [base], [])
         differs.append((settings.model, settings.objective) != (other.model, other.objective))
     assert any(differs) or own.name.removeprefix("no-") in TERMS
-    TrainingModule(other.model, other.objective, signals=3, line_features=2, lines=4)
+    TrainingModule(other.model, other.objective, signals=3, line_features=2, lines=4, tracks=9)
 
 
 def test_every_loss_term_has_its_row() -> None:
