@@ -45,10 +45,13 @@ def column_names(groups: Collection[str]) -> list[str]:
     ]
 
 
-def context_columns(scene: Scene, groups: Collection[str], measured: Collection[str]) -> NDArray[np.float32]:
+def context_columns(
+    scene: Scene, groups: Collection[str], measured: Collection[str], chunk: int = CHUNK, cells: int = CELLS
+) -> NDArray[np.float32]:
     """(k, columns) context of the scene's pairs, in the order of `column_names`.
 
-    Columns that need an assay outside `measured` are NaN.
+    Columns that need an assay outside `measured` are NaN. At most `chunk` pairs and `cells` bins are worked on at a
+    time, which changes memory and no number.
     """
     distance = scene.places.distance
     # Pairs of like distance together, because their bins are one matrix; the first is the longest.
@@ -58,7 +61,7 @@ def context_columns(scene: Scene, groups: Collection[str], measured: Collection[
     first = 0
     while first < len(order):
         bins = int(distance[order[first]]) // BIN + 1
-        rows = order[first : first + min(CHUNK, max(CELLS // bins, 1))]
+        rows = order[first : first + min(chunk, max(cells // bins, 1))]
         part = scene.take(rows)
         result[rows] = np.concatenate([GROUPS[name].make(part) for name in groups], axis=1)
         first += len(rows)

@@ -21,10 +21,10 @@ PROMOTER_HALF = 250
 """Bases to both sides of a TSS that are a gene's own promoter, as in ABC's 500 bp windows."""
 
 
-def in_slices(elements: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """`elements` in slices small enough for all their pairs at once."""
-    for start in range(0, len(elements), ELEMENTS_AT_A_TIME):
-        yield elements.iloc[start : start + ELEMENTS_AT_A_TIME].reset_index(drop=True)
+def in_slices(elements: pd.DataFrame, size: int = ELEMENTS_AT_A_TIME) -> Iterator[pd.DataFrame]:
+    """`elements` in slices of `size` rows, small enough for all their pairs at once."""
+    for start in range(0, len(elements), size):
+        yield elements.iloc[start : start + size].reset_index(drop=True)
 
 
 def candidates(elements: pd.DataFrame, genes: Genes, source: CandidateTable) -> MadePairs:

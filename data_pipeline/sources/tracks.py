@@ -24,7 +24,7 @@ BIG_WIG = (".bw", ".bigwig")
 MAX_BAD = 0.02
 """Share of a bedGraph's rows that may be quarantined."""
 _BIG_WIG_MAGIC, _BIG_BED_MAGIC = 0x888FFC26, 0x8789F2EB
-_AT_A_TIME = 10_000_000
+AT_A_TIME = 10_000_000
 """Bases of a bigWig that are read at a time, a multiple of `GRID`: 40 MB."""
 
 
@@ -84,8 +84,11 @@ def read_bed_graph(
     return intervals(stretches)
 
 
-def read_big_wig(path: Path, names: ChromNames) -> Track:
-    """The track of a bigWig; raises `UserError` where the file is none, or is not whole."""
+def read_big_wig(path: Path, names: ChromNames, at_a_time: int = AT_A_TIME) -> Track:
+    """The track of a bigWig, read `at_a_time` bp (a multiple of `GRID`) at a time.
+
+    Raises `UserError` where the file is none, or is not whole.
+    """
     _require_whole(path)
     with pyBigWig.open(str(path)) as track:
         own = list(track.chroms())
@@ -94,19 +97,19 @@ def read_big_wig(path: Path, names: ChromNames) -> Track:
     def of(chrom: str) -> Landscape | None:
         try:
             with pyBigWig.open(str(path)) as track:
-                return _landscape(track, called[chrom])
+                return _landscape(track, called[chrom], at_a_time)
         except RuntimeError as error:
             raise UserError(f"{path} cannot be read on {called[chrom]}; copy or make it again") from error
 
     return Track(list(called), of)
 
 
-def _landscape(track: Any, chrom: str) -> Landscape | None:
+def _landscape(track: Any, chrom: str, at_a_time: int) -> Landscape | None:
     """The landscape of an open bigWig; None where no base of `chrom` has a value."""
     length, known = track.chroms()[chrom], False
     reached = [np.zeros(1)]
-    for first in range(0, length, _AT_A_TIME):
-        last = min(first + _AT_A_TIME, length)
+    for first in range(0, length, at_a_time):
+        last = min(first + at_a_time, length)
         signal = track.values(chrom, first, last, numpy=True)
         finite = np.isfinite(signal)
         known |= bool(finite.any())

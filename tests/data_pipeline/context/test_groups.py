@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from tiny_scenes import random_scene
 
-from data_pipeline.context import groups
 from data_pipeline.context.groups import GROUPS, column_names, context_columns
 from data_pipeline.context.names import GROUP_NAMES, MARKS, NEED_GENES
 from data_pipeline.store.track_names import assays_of, group_of
@@ -41,17 +40,13 @@ def test_a_pair_read_from_the_other_end_of_the_chromosome_is_the_same_pair(seed:
     assert [NAMES[column] for column in np.flatnonzero(np.ptp(found, axis=0) == 0)] == []
 
 
-def test_a_pair_does_not_depend_on_which_other_pairs_there_are_nor_on_their_order(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_pair_does_not_depend_on_which_other_pairs_there_are_nor_on_their_order() -> None:
     whole = random_scene(5)
     expected = context_columns(whole, GROUP_NAMES, MARKS)
     rows = np.random.default_rng(0).permutation(len(expected))[:9]
     np.testing.assert_array_equal(context_columns(whole.take(rows), GROUP_NAMES, MARKS), expected[rows])
-    for size, cells in ((4, groups.CELLS), (groups.CHUNK, 150), (groups.CHUNK, 1)):
-        monkeypatch.setattr(groups, "CHUNK", size)
-        monkeypatch.setattr(groups, "CELLS", cells)
-        np.testing.assert_array_equal(context_columns(whole, GROUP_NAMES, MARKS), expected)
+    for size in ({"chunk": 4}, {"cells": 150}, {"cells": 1}):
+        np.testing.assert_array_equal(context_columns(whole, GROUP_NAMES, MARKS, **size), expected)
 
 
 @pytest.mark.parametrize("missing", MARKS)

@@ -13,6 +13,9 @@ from tiny_sources import CHR20, build, quarantined, write
 from data_pipeline.dna import unpack
 from data_pipeline.errors import UserError
 from data_pipeline.settings import validate
+from data_pipeline.sources.annotation import Genes
+from data_pipeline.sources.candidates import candidates, in_slices
+from data_pipeline.sources.field_formats import CandidateTable
 from data_pipeline.sources.ingestion import ingest
 from data_pipeline.sources.settings import StoreSettings
 from data_pipeline.store.store import Store
@@ -86,13 +89,23 @@ def test_a_list_of_elements_with_a_header_is_read(tmp_path: Path) -> None:
     assert len(store.pairs) == 2
 
 
-def test_candidates_do_not_depend_on_how_elements_are_sliced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = "".join(f"chr20\t{start}\t{start + 100}\n" for start in (100, 2900, 900, 5000))
-    write(tmp_path / "peaks.bed", rows)
-    source = {"format": "candidates", "file": "peaks.bed", "window": 3000}
-    whole = build(lab(tmp_path, **source), tmp_path / "whole").checksum
-    monkeypatch.setattr("data_pipeline.sources.candidates.ELEMENTS_AT_A_TIME", 1)
-    assert build(lab(tmp_path, **source), tmp_path / "sliced").checksum == whole
+def test_candidates_do_not_depend_on_how_elements_are_sliced() -> None:
+    start = np.array([100, 2900, 900, 5000])
+    elements = pd.DataFrame({"chrom": "chr20", "start": start, "end": start + 100, "row": [1, 2, 3, 4]})
+    text = np.array(["", "", ""], dtype=object)
+    tss = np.array([270, 1240, 4800])
+    genes = Genes(np.array(["chr20"] * 3, dtype=object), tss, np.ones(3, np.int8), text, text, text)
+    source = CandidateTable(format="candidates", file="peaks.bed", line="A", window=3000)
+    whole = candidates(elements, genes, source)
+    assert len(whole.element) > len(elements)
+    for size in (1, 3):
+        slices = list(in_slices(elements, size))
+        parts = [candidates(part, genes, source) for part in slices]
+        begins = np.arange(len(slices)) * size
+        found = [part.element + begin for part, begin in zip(parts, begins, strict=True)]
+        np.testing.assert_array_equal(np.concatenate(found), whole.element)
+        for name in ("gene", "row"):
+            np.testing.assert_array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
 
 
 def test_every_row_of_candidates_is_paired_or_has_a_fate(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from tiny_sources import write
 
 from data_pipeline.context.landscape import Landscape
 from data_pipeline.errors import UserError
-from data_pipeline.sources import tracks
 from data_pipeline.sources.genome import ChromNames
 from data_pipeline.sources.quarantine import Quarantine
 from data_pipeline.sources.tracks import Track, intervals, read_bed_graph, read_big_wig, require_together
@@ -33,12 +32,10 @@ def assert_same(found: Landscape | None, expected: Landscape) -> None:
 
 
 @pytest.mark.parametrize("called", ["{}", "{}x"])
-def test_a_big_wig_and_a_bed_graph_are_the_same_landscape(
-    tmp_path: Path, called: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tracks, "_AT_A_TIME", 700_000)  # parts of a chromosome are put together
+def test_a_big_wig_and_a_bed_graph_are_the_same_landscape(tmp_path: Path, called: str) -> None:
     names = ChromNames({called.format(chrom): chrom for chrom in LENGTHS})
-    wig = read_big_wig(write_big_wig(tmp_path / "a.bw", "A", "CTCF", called), names)
+    # Parts of a chromosome are put together.
+    wig = read_big_wig(write_big_wig(tmp_path / "a.bw", "A", "CTCF", called), names, at_a_time=700_000)
     path = write(tmp_path / "a.bedGraph.gz", "track type=bedGraph\n" + text_of("A", "CTCF", called))
     text = read_bed_graph(path, path.name, names, Quarantine())
     for chrom in LENGTHS:
