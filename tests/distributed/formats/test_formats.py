@@ -11,6 +11,7 @@ import pandas as pd
 import pybigtools
 import pyranges
 import pytest
+from full_disks import no_file_larger_than
 from scored_pairs import CALIBRATION, PAIRS, PROMOTERS, WITH_GENES, small_store, write_formats
 from tiny_sources import build, lab
 
@@ -18,11 +19,9 @@ from data_pipeline.errors import UserError
 from data_pipeline.store.store import Store
 from distributed.formats.abc_table import SCORE
 from distributed.formats.catalogue import Catalogue
-from distributed.formats.grouping import Grouping
 from distributed.formats.igvf import STANDARD
 from distributed.formats.interact import AUTO_SQL
 from distributed.formats.names import OUTPUT_FORMATS, Outputs, require_threshold
-from distributed.formats.table_file import TableFile
 
 REAL = Path(__file__).resolve().parents[4] / "shared/data/formats"
 INTERACT = [
@@ -258,18 +257,11 @@ def test_a_file_beside_that_exists_is_named_before_anything_is_written(store: St
 
 
 @pytest.mark.parametrize("name", OUTPUT_FORMATS)
-def test_what_was_there_stays_where_writing_fails(
-    store: Store, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_there_stays_where_writing_fails(store: Store, tmp_path: Path, name: str) -> None:
     file = Outputs.of(tmp_path / "a549", [name, "tsv", "parquet"]).files[name]  # type: ignore[index]
     file.write_text("mine")
 
-    def full(*table: object) -> None:
-        raise UserError("the disk is full")
-
-    monkeypatch.setattr(TableFile, "write", full)
-    monkeypatch.setattr(Grouping, "add", full)
-    with pytest.raises(UserError, match="the disk is full"):
+    with no_file_larger_than(4), pytest.raises(OSError, match="File too large"):
         write_formats(store, Outputs.of(file, [name], overwrite=True))
     assert [file.name for file in tmp_path.iterdir()] == [file.name]
     assert file.read_text() == "mine"

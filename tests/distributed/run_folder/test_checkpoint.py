@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from full_disks import no_file_larger_than
 from tiny_training import tiny_settings
 from torch import Tensor
 
@@ -56,17 +54,6 @@ def saved(run: Path, *steps: int, scores: dict[int, float] | None = None) -> lis
 
 def steps_of(run: Path) -> list[int]:
     return [state.step for _, state in checkpoints(run)]
-
-
-@contextlib.contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """What a full disk or quota does to a writer, for this process."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
