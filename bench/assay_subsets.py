@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 import typer
-from peer_folds import FOLDS, LINES, Asked, figures, settings_of
+from peer_folds import FOLDS, LINES, Asked, figures, pairs_of, settings_of
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +28,6 @@ from data_pipeline.store import assays_of
 from distributed.crew import Crew
 from distributed.fold_evaluation import Group, open_run, predict_groups
 from distributed.fold_training import train
-from evaluation.rivals import gene_codes
 
 ORDER = ("DNase", "H3K27ac", "CTCF", "H3K4me3", "H3K4me1", "H3K27me3", "H3K36me3", "H3K9me3")
 """In the order in which laboratories have them; each row of the table has one more."""
@@ -52,15 +51,7 @@ def subset_scores(store: Path, runs: Path, line: str, fold: int, seeds: int, ask
                 logits = predict_groups(run.model, run.store, run.fold, [group], run.settings)["logit"]
                 key = f"{trained_how}/{count}"
                 columns[key] = columns.get(key, np.zeros(len(rows))) + logits.to_numpy(np.float64) / seeds
-    promoter = run.store.pairs.promoter[rows]
-    fixed = {
-        "fold": fold + 1,
-        "label": run.store.pairs.label[rows],
-        "enhancer": run.store.pairs.enhancer[rows],
-        "gene": gene_codes(run.store.promoters)[promoter],
-        "chrom": run.store.promoters.chrom[promoter],
-    }
-    return pd.DataFrame(fixed | columns)
+    return pairs_of(run.store, rows, fold).assign(**columns)
 
 
 def main(

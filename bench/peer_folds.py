@@ -124,22 +124,26 @@ def rival_scores(store: Store, fold: Fold, scoring: ScoringSettings) -> dict[str
     return scores
 
 
+def pairs_of(store: Store, rows: NDArray[np.int64], fold: int) -> pd.DataFrame:
+    """What `figures` needs of the test pairs `rows` (k,) beside their scores; `fold` counts from 0."""
+    promoter = store.pairs.promoter[rows]
+    return pd.DataFrame(
+        {
+            "fold": fold + 1,
+            "label": store.pairs.label[rows],
+            "enhancer": store.pairs.enhancer[rows],
+            "gene": gene_codes(store.promoters)[promoter],
+            "chrom": store.promoters.chrom[promoter],
+        }
+    )
+
+
 def fold_scores(store: Path, runs: Path, line: str, fold: int, seeds: int, asked: Asked) -> pd.DataFrame:
     """The test pairs of one fold with label, enhancer, gene, chromosome and a column per score; 0 seeds: no model."""
     opened = Store.open(store)
     settings = settings_of(line, fold, 0, asked)
     resolved = resolve_fold(opened, settings.fold)
-    rows = resolved.rows(opened, line, "test")
-    promoter = opened.pairs.promoter[rows]
-    pairs = pd.DataFrame(
-        {
-            "fold": fold + 1,
-            "label": opened.pairs.label[rows],
-            "enhancer": opened.pairs.enhancer[rows],
-            "gene": gene_codes(opened.promoters)[promoter],
-            "chrom": opened.promoters.chrom[promoter],
-        }
-    )
+    pairs = pairs_of(opened, resolved.rows(opened, line, "test"), fold)
     own = {
         f"{SEED}{seed}": model_logits(store, runs, line, fold, seed, asked)["logit"].to_numpy(np.float64)
         for seed in range(seeds)

@@ -17,6 +17,7 @@ else:
     GroupName = Literal[GROUP_NAMES]
     MarkName = Literal[MARKS]
 PLACEHOLDER = re.compile(r"\{line\}|\{mark\}")
+"""What stands for a line and for an assay in the names of files."""
 
 
 class ContextSettings(Settings):

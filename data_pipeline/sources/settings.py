@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from data_pipeline.context import NEED_GENES
 from data_pipeline.settings import PathText, Settings
-from data_pipeline.sources.context_settings import ContextSettings
+from data_pipeline.sources.context_settings import PLACEHOLDER, ContextSettings
 from data_pipeline.sources.crispr_source import CrisprTable
 from data_pipeline.sources.field_formats import (
     AbcTable,
@@ -28,8 +28,6 @@ from data_pipeline.sources.pair_source import Column, PairSource
 from data_pipeline.store import KINDS, Kind, same_build
 
 REGION = re.compile(r"^(?P<chrom>[^:]+)(?::(?P<start>\d+)-(?P<end>\d+))?$")
-
-PLACEHOLDER = re.compile(r"\{line\}|\{mark\}")
 
 
 class PairColumns(Settings):
