@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,9 +122,20 @@ def main(
         out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
+def read(table: Path, rows: int | None = None) -> pd.DataFrame:
+    """The first `rows` rows of a table of the benchmark, None: all; raises `UserError` where it is none."""
+    try:
+        found = pd.read_csv(table, sep="\t", nrows=rows)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(f"{table} cannot be read as a table ({error}); check --training and --held-out") from error
+    if "CellType" not in found:
+        raise UserError(f"{table} has no column CellType; give a table of the benchmark, or one in its columns")
+    return found
+
+
 def shared_signals(tables: list[Path]) -> list[str]:
     """The default signals of the format that every table has, in order."""
-    headers = [set(pd.read_csv(table, sep="\t", nrows=0).columns) for table in tables]
+    headers = [set(read(table, rows=0).columns) for table in tables]
     known = StoreSettings.model_validate(description([str(tables[0])], ["any"], None, None)).pairs[0]
     shared = [name for name in known.signals if all(name in header for header in headers)]  # type: ignore[union-attr]
     if not shared:
@@ -141,9 +153,7 @@ def description(files: list[str], lines: list[str], signals: list[str] | None, g
 
 def store_of(tables: list[Path], signals: list[str], genes: Path | None, out: Path) -> Store:
     """The store of `tables` at `out`, made anew (tables may have changed) unless it would be the same."""
-    lines = sorted(
-        {line for table in tables for line in pd.read_csv(table, sep="\t", usecols=["CellType"])["CellType"]}
-    )
+    lines = sorted({line for table in tables for line in read(table)["CellType"]})
     settings = validate(
         StoreSettings, description([str(table.resolve()) for table in tables], lines, signals, genes), "tables"
     )
