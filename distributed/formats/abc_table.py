@@ -65,7 +65,7 @@ class AbcFormat(Format):
         """All rows to the one, those that reach the threshold to the other."""
         table = abc_table(batch, self.subject)
         self._all.write(table)
-        self._kept.write(table.filter(pa.array(batch.probability >= self.threshold)))
+        self._kept.write(table.filter(pa.array(batch.called)))
 
 
 def thresholded(file: Path, threshold: float) -> Path:

@@ -41,7 +41,7 @@ class BedpeFormat(Format):
 
     def write(self, batch: Batch) -> None:
         """The rows that reach the threshold."""
-        kept = batch.kept(self.threshold)
+        kept = batch.kept()
         promoter = self.subject.store.pairs.promoter[kept.rows]
         tss = self.subject.catalogue.tss[promoter]
         nowhere = pa.array(np.full(len(promoter), "."), pa.string())

@@ -1,7 +1,7 @@
 """Rows of many groups, told in any order, and then each group with all of its rows: a group-by that uses the disk.
 
 Rows go to one of a fixed number of files by their group; at the end the files are read one after the other, so memory
-is that of one file (a 64th of the rows, 29 bytes each) whatever the number of rows.
+is that of one file (a 64th of the rows, 30 bytes each) whatever the number of rows.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from data_pipeline.durable import FullDiskNamed
 
 FILES = 64
-ROW = np.dtype([("group", "<i8"), ("member", "<i4"), ("score", "<f8"), ("row", "<i8"), ("own", "?")])
-"""Group, what the score is of within it, score, store row, and whether the pair is of a gene's own promoter."""
+ROW = np.dtype([("group", "<i8"), ("member", "<i4"), ("score", "<f8"), ("row", "<i8"), ("own", "?"), ("called", "?")])
+"""Group, what the score is of within it, score, store row; whether it is a gene's own promoter, and whether called."""
 Rows = NDArray[np.void]
 
 

@@ -51,7 +51,7 @@ class IgvfFormat(Format):
 
     def write(self, batch: Batch) -> None:
         """The rows, or those that reach a threshold the user named."""
-        kept = batch.kept(self.threshold) if self.subject.asked else batch
+        kept = batch.kept() if self.subject.asked else batch
         catalogue, pairs = self.subject.catalogue, self.subject.store.pairs
         promoter = pairs.promoter[kept.rows]
         own = catalogue.overlaps_own_promoter(self.subject.store, kept.rows)

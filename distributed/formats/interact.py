@@ -74,7 +74,7 @@ class InteractFormat(Format):
 
     def write(self, batch: Batch) -> None:
         """Keep the rows that reach the threshold."""
-        table = self._rows(batch.kept(self.threshold))
+        table = self._rows(batch.kept())
         with FullDiskNamed(self.file):
             self._writer.write_table(table)
         chrom = table["chrom"].combine_chunks().dictionary_encode()

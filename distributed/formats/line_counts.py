@@ -41,7 +41,7 @@ class CountedLines:
         subject, store = self._subject, self._subject.store
         lines = store.pairs.line[batch.rows]
         distance = pc.fill_null(batch["distance"].cast("float64"), np.nan).to_numpy()
-        logit, called = batch["logit"].to_numpy(), batch["call"].to_numpy() == 1
+        logit, called = batch["logit"].to_numpy(), batch.called
         for code, own in self._lines.items():
             mine = lines == code
             own.add(distance[mine], logit[mine], called[mine])
@@ -54,6 +54,7 @@ class CountedLines:
             rows = np.empty(len(batch.rows), dtype=ROW)
             rows["group"] = lines.astype(np.int64) * groups + group
             rows["member"], rows["score"], rows["row"], rows["own"] = member, called, batch.rows, at_home
+            rows["called"] = called
             grouping.add(rows)
 
     def lines(self) -> list[SeenLine]:
@@ -71,6 +72,6 @@ def _linked(grouping: Grouping, subject: Subject) -> dict[int, tuple[NDArray[np.
     for rows, starts in grouping.groups():
         lines.append(subject.store.pairs.line[rows["row"][starts]].astype(np.int64))
         members.append(np.diff(np.append(starts, len(rows))))
-        called.append(np.add.reduceat(((rows["score"] > 0) & ~rows["own"]).astype(np.int64), starts))
+        called.append(np.add.reduceat((rows["called"] & ~rows["own"]).astype(np.int64), starts))
     line, member, call = (np.concatenate(parts) for parts in (lines, members, called))
     return {int(code): (member[line == code], call[line == code]) for code in np.unique(line)}

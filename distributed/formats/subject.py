@@ -79,9 +79,15 @@ class Batch:
         values: NDArray[np.float64] = pc.fill_null(self.table["probability"], np.nan).to_numpy()
         return values
 
-    def kept(self, threshold: float) -> Batch:
-        """The rows whose probability reaches `threshold`."""
-        return self.where(self.probability >= threshold)
+    @cached_property
+    def called(self) -> NDArray[np.bool_]:
+        """(i,) the pairs that the table calls; a prevalence shift moves their probabilities and not the calls."""
+        values: NDArray[np.bool_] = pc.fill_null(self.table["call"], 0).to_numpy() == 1
+        return values
+
+    def kept(self) -> Batch:
+        """The rows that are called."""
+        return self.where(self.called)
 
     def where(self, chosen: NDArray[np.bool_]) -> Batch:
         """The rows where `chosen` (i,) is true."""

@@ -86,6 +86,7 @@ class Summary(Format):
         rows["group"] = self.subject.store.pairs.line[batch.rows].astype(np.int64) * groups + group
         rows["member"], rows["score"], rows["row"] = member, batch.probability, batch.rows
         rows["own"] = self.subject.catalogue.overlaps_own_promoter(self.subject.store, batch.rows)
+        rows["called"] = batch.called
         self._grouping.add(rows)
 
     def finish(self) -> None:
@@ -97,7 +98,7 @@ class Summary(Format):
             found["members"] = np.diff(np.append(starts, len(rows)))
             found["max"] = np.maximum.reduceat(score, starts)
             found["sum"] = np.add.reduceat(score, starts)
-            called = (score >= self.threshold) & ~rows["own"]
+            called = rows["called"] & ~rows["own"]
             found["called"] = np.add.reduceat(called.astype(np.int64), starts)
             group = np.repeat(np.arange(len(starts)), found["members"])
             # The first of a group's highest, so that equals do not depend on how rows were cut into files.

@@ -77,3 +77,20 @@ def test_a_model_whose_calibration_knows_no_prevalence_is_refused_before_anythin
     calibration = FrozenCalibration.model_validate(kept) if left_out else None
     with pytest.raises(UserError, match="no calibration that records its prevalence"):
         ShiftedTables(calibration, tmp_path)
+
+
+def test_links_of_a_format_are_the_pairs_that_are_called_shifted_or_not(place: Path, tmp_path: Path) -> None:
+    plain, _ = predicted(place, tmp_path / "first.parquet")
+    cut = round(float(plain["probability"].quantile(0.7)), 4)
+    links = []
+    for name, options in (("plain", []), ("shifted", ["--prevalence-shift"])):
+        words = ["--model", place / "model", "--store", place / "store", "--out", tmp_path / name, "--local", *options]
+        formats = ["--format", "bedpe", "--format", "parquet", "--threshold", str(cut)]
+        result = CliRunner().invoke(app, [*map(str, words), *formats])
+        assert result.exit_code == 0, result.exception
+        table = pd.read_parquet(tmp_path / f"{name}.parquet")
+        found = len(pd.read_csv(tmp_path / f"{name}.bedpe.gz", sep="\t", header=None, comment="#"))
+        assert found == (table["call"] == 1).sum()
+        links.append((found, int((table["probability"] >= cut).sum())))
+    assert links[0][0] == links[1][0]
+    assert links[0][1] != links[1][1]
