@@ -135,7 +135,7 @@ def test_an_assay_that_one_line_lacks_is_missing_there_alone_and_only_where_it_i
     expected[np.ix_(other, needs)] = np.nan
     np.testing.assert_array_equal(context(store), expected)
     (note,) = store.manifest.sources[-1 - (store.manifest.sources[-1]["format"] == "context")]["notes"]
-    assert note == "line 'B' has no track of DNase: B.DNase.bedGraph.gz is not there"
+    assert note == "line 'B' has no track of DNase (no B.DNase.bedGraph.gz, for example)"
 
 
 def test_from_pairs_an_assay_that_one_line_lacks_leaves_the_others_as_they_were(tmp_path: Path) -> None:
